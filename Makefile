@@ -1,0 +1,54 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both create .venv from the pinned lock.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/cpu.lock
+INSTALLED := $(VENV)/.installed
+RUN_DIR ?= runs/demo
+TORCH := torch==2.13.0+cpu
+# CPU wheels of torch are not on PyPI; where this index is out of reach, a wheel that pip already knows serves.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Text models need none of these, and their PyPI wheels are CUDA builds that break `import transformers`.
+NOT_LOCKED := torch torchvision torchaudio torchcodec triton
+
+.PHONY: help install demo test test-fast lint format lock clean
+
+help:  ## Show what this Makefile can do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+install: $(INSTALLED)  ## Create .venv from the pinned lock (Linux, Python 3.11 or newer, no GPU)
+
+$(INSTALLED): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 install")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --retries 0 --timeout 5 --extra-index-url $(TORCH_INDEX) "$(TORCH)" \
+	  || $(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --no-deps -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED)  ## Run the whole experiment on the toy world: no network, no API key (about 6 minutes)
+	$(BIN)/alpagasus demo --run-dir $(RUN_DIR)
+
+test: $(INSTALLED)  ## Run every test, the slow ones on real components included
+	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED)  ## Run the tests that need neither Ray, torch nor vLLM (seconds)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED)  ## ruff (lint and format) and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Let ruff format and fix what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## Resolve the pinned lock anew (needs uv)
+	uv pip compile pyproject.toml --extra cpu --extra dev --universal --python-version 3.11 --no-header \
+	  $(foreach package,$(NOT_LOCKED),--no-emit-package $(package)) --output-file $(LOCK)
+
+clean:  ## Remove .venv, caches and the demo's run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs/demo

@@ -1,0 +1,1 @@
+"""Stage: two arms' answers are judged in both orders."""

@@ -1,0 +1,1 @@
+"""Instruction data: triplets, test sets, answers, the prompt template, the toy world."""

@@ -1,0 +1,31 @@
+"""The Alpaca prompt template: the same string in training and in generation.
+
+Source: the Alpaca template as used by AlpaGasus (arXiv 2307.08701; gpt4life/alpagasus). A model
+trained with it scores differently on any other string, so the text is kept to the letter.
+"""
+
+from __future__ import annotations
+
+WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
+)
+WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
+
+
+def render_prompt(instruction: str, input: str = "") -> str:
+    """Return the prompt that a model is trained on and asked with; it ends in `### Response:`.
+
+    >>> render_prompt("Say hi.")[-33:]
+    '### Instruction:\\nSay hi.\\n\\n### Response:'[-33:]
+    """
+    # str.replace, not str.format: rows hold braces.
+    if input:
+        before, after = WITH_INPUT.split("{instruction}")
+        return before + instruction + after.replace("{input}", input)
+    return WITHOUT_INPUT.replace("{instruction}", instruction)

@@ -1,0 +1,1 @@
+"""Stage: the arms answer the test sets."""

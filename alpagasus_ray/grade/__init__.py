@@ -1,0 +1,1 @@
+"""Stage: every row is scored by the judge."""

@@ -1,0 +1,1 @@
+"""Stage: one page that shows what happened."""

@@ -1,0 +1,1 @@
+"""Stage: the rows of an arm are chosen by their scores."""

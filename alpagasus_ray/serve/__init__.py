@@ -1,0 +1,1 @@
+"""Stage: trained models answer behind one OpenAI-compatible endpoint."""
