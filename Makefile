@@ -9,8 +9,11 @@ RUN_DIR ?= runs/demo
 TORCH := torch==2.13.0+cpu
 # CPU wheels of torch are not on PyPI; where this index is out of reach, a wheel that pip already knows serves.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-# Text models need none of these, and their PyPI wheels are CUDA builds that break `import transformers`.
-NOT_LOCKED := torch torchvision torchaudio torchcodec triton
+TORCH_SOURCE ?= --extra-index-url $(TORCH_INDEX) --index-strategy unsafe-best-match
+# torch comes from its own index; text models on a CPU need none of the others, and the CUDA builds that PyPI
+# has of torchvision and its kin break `import transformers`.
+NOT_LOCKED := torch torchvision torchaudio torchcodec triton cuda-bindings cuda-pathfinder cuda-toolkit \
+  nvidia-cublas nvidia-cuda-nvrtc nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13
 
 .PHONY: help install demo test test-fast lint format lock clean
 
@@ -22,10 +25,10 @@ install: $(INSTALLED)  ## Create .venv from the pinned lock (Linux, Python 3.11 
 $(INSTALLED): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 install")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps --retries 0 --timeout 5 --extra-index-url $(TORCH_INDEX) "$(TORCH)" \
-	  || $(BIN)/python -m pip install --quiet --no-deps --extra-index-url $(TORCH_INDEX) "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --no-deps -r $(LOCK)
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps $(shell grep -E '^uv==' $(LOCK))
+	$(BIN)/python -m pip install --quiet --no-deps --retries 0 --timeout 20 --extra-index-url $(TORCH_INDEX) "$(TORCH)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --requirements $(LOCK)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(INSTALLED)  ## Run the whole experiment on the toy world: no network, no API key (about 6 minutes)
@@ -46,9 +49,10 @@ format: $(INSTALLED)  ## Let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock:  ## Resolve the pinned lock anew (needs uv)
-	uv pip compile pyproject.toml --extra cpu --extra dev --universal --python-version 3.11 --no-header \
-	  $(foreach package,$(NOT_LOCKED),--no-emit-package $(package)) --output-file $(LOCK)
+lock: $(INSTALLED)  ## Resolve the pinned lock anew
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --universal --python-version 3.11 --quiet \
+	  --no-header --no-annotate $(TORCH_SOURCE) $(foreach package,$(NOT_LOCKED),--no-emit-package $(package)) \
+	  --output-file $(LOCK)
 
 clean:  ## Remove .venv, caches and the demo's run
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs/demo

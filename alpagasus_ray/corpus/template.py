@@ -19,11 +19,7 @@ WITHOUT_INPUT = (
 
 
 def render_prompt(instruction: str, input: str = "") -> str:
-    """Return the prompt that a model is trained on and asked with; it ends in `### Response:`.
-
-    >>> render_prompt("Say hi.")[-33:]
-    '### Instruction:\\nSay hi.\\n\\n### Response:'[-33:]
-    """
+    """Return the prompt that a model is trained on and asked with; it ends in `### Response:`."""
     # str.replace, not str.format: rows hold braces.
     if input:
         before, after = WITH_INPUT.split("{instruction}")

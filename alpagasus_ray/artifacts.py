@@ -1,0 +1,285 @@
+"""The run directory: the one place that spells paths, Arrow schemas and manifests.
+
+A folder is an artifact once its `_manifest.json` is there, and that file is written last. Without
+it there is nothing, however many files lie around; so a killed stage leaves no half artifact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.manifests import Made, Manifest, package_versions, settings_hash
+
+MANIFEST = "_manifest.json"
+
+TRIPLETS = pa.schema(
+    [
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("instruction", pa.string(), nullable=False),
+        pa.field("input", pa.string(), nullable=False),
+        pa.field("output", pa.string(), nullable=False),
+        pa.field("category", pa.string()),
+        pa.field("source", pa.string(), nullable=False),  # the source row as JSON, for train.json
+        pa.field("duplicate", pa.bool_(), nullable=False),  # an earlier row has the same content
+    ]
+)
+REVIEWS = pa.schema(
+    [
+        pa.field("triplet_id", pa.string(), nullable=False),
+        pa.field("rubric", pa.string(), nullable=False),
+        pa.field("judge_model", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("failure", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("prompt_tokens", pa.int64(), nullable=False),
+        pa.field("completion_tokens", pa.int64(), nullable=False),
+    ]
+)
+DROPPED = pa.schema(
+    [
+        pa.field("position", pa.int64(), nullable=False),
+        pa.field("triplet_id", pa.string(), nullable=False),
+        pa.field("score", pa.float64()),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+VERDICTS = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("category", pa.string()),
+        pa.field("first_a", pa.float64()),
+        pa.field("first_b", pa.float64()),
+        pa.field("swapped_a", pa.float64()),
+        pa.field("swapped_b", pa.float64()),
+        pa.field("outcome", pa.string()),
+        pa.field("flipped", pa.bool_(), nullable=False),
+        pa.field("failure", pa.string()),
+        pa.field("first_text", pa.string()),
+        pa.field("swapped_text", pa.string()),
+    ]
+)
+
+
+class RunDirectory:
+    """One run's artifacts, in a local folder or an object store (anything pyarrow.fs can open)."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+        self.is_local = "://" not in uri or uri.startswith("file://")
+        try:
+            if self.is_local:
+                self.root = str(Path(uri.removeprefix("file://")).expanduser().resolve())
+                self.filesystem: fs.FileSystem = fs.LocalFileSystem()
+            else:
+                self.filesystem, self.root = fs.FileSystem.from_uri(self.uri)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"--run-dir {uri} cannot be opened: {error}") from error
+
+    # Paths, relative to the run directory.
+    recipe = "recipe.yaml"
+    toyworld = "toyworld"
+    triplets = "triplets"
+    report = "report"
+
+    @staticmethod
+    def reviews(rubric: str, judge_model: str) -> str:
+        """Return the folder of one rubric's reviews by one judge."""
+        return f"reviews/{_file_name(rubric)}--{_file_name(judge_model)}"
+
+    @staticmethod
+    def arm(arm: str) -> str:
+        """Return the folder of an arm's training rows."""
+        return f"arms/{arm}"
+
+    @staticmethod
+    def model(arm: str) -> str:
+        """Return the Hugging Face folder of the model trained on an arm."""
+        return f"models/{arm}"
+
+    @staticmethod
+    def checkpoints(arm: str) -> str:
+        """Return the folder of the checkpoints that a training of an arm goes on from."""
+        return f"checkpoints/{arm}"
+
+    @staticmethod
+    def replies(arm: str, model: str) -> str:
+        """Return the folder that keeps a model's replies until its answers are committed."""
+        return f"checkpoints/{arm}--replies-{model[:16]}"
+
+    @staticmethod
+    def answers(arm: str) -> str:
+        """Return the folder of an arm's answers to the test sets."""
+        return f"answers/{arm}"
+
+    @staticmethod
+    def verdicts(a: str, b: str, judge_model: str) -> str:
+        """Return the folder of the verdicts on arm `a` against arm `b`."""
+        return f"verdicts/{a}--vs--{b}--{_file_name(judge_model)}"
+
+    @property
+    def ledger(self) -> str:
+        """The ledger beside the runs: RUN/../ledger."""
+        return (
+            f"{self.uri.rpartition('/')[0]}/ledger"
+            if not self.is_local
+            else f"{Path(self.root).parent}/ledger"
+        )
+
+    def path(self, relative: str) -> str:
+        """Return the path that `filesystem` knows this by."""
+        return f"{self.root}/{relative}"
+
+    def local_path(self, relative: str) -> Path:
+        """Return the path for libraries that only know local files.
+
+        Raises UserError where the run directory is an object store.
+        """
+        if not self.is_local:
+            raise UserError(
+                f"{relative} needs a run directory on a (shared) file system: {self.uri} is an object store. "
+                "Use --run-dir with a folder that every node can reach."
+            )
+        return Path(self.path(relative))
+
+    # Reading and writing.
+    def exists(self, relative: str) -> bool:
+        """Return whether there is a file or a folder of this name."""
+        return bool(self.filesystem.get_file_info(self.path(relative)).type != fs.FileType.NotFound)
+
+    def read_text(self, relative: str) -> str:
+        """Return a UTF-8 file's text; raises FileNotFoundError."""
+        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+            return bytes(stream.read()).decode("utf-8")
+
+    def write_text(self, relative: str, text: str) -> None:
+        """Write a UTF-8 file in one step: a reader sees the old text or the new, never a part."""
+        self.write_bytes(relative, text.encode("utf-8"))
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Write a file in one step: a reader sees the old bytes or the new, never a part."""
+        target = self.path(relative)
+        self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+        # An object store shows an object when it is whole; a local file needs a rename for that.
+        written = f"{target}.partial" if self.is_local else target
+        with self.filesystem.open_output_stream(written) as stream:
+            stream.write(data)
+        if self.is_local:
+            self.filesystem.move(written, target)
+
+    def write_table(self, relative: str, table: pa.Table) -> None:
+        """Write a Parquet file in one step."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        self.write_bytes(relative, sink.getvalue().to_pybytes())
+
+    def read_tables(self, folder: str) -> pa.Table:
+        """Return the rows of all Parquet files of a folder, files in the order of their names."""
+        files = [name for name in self.list_files(folder) if name.endswith(".parquet")]
+        tables = [pq.read_table(self.path(f"{folder}/{name}"), filesystem=self.filesystem) for name in files]
+        return pa.concat_tables(tables)
+
+    def list_files(self, folder: str) -> list[str]:
+        """Return the names of all files below a folder, relative to it, sorted."""
+        prefix = self.path(folder)
+        infos = self.filesystem.get_file_info(fs.FileSelector(prefix, recursive=True, allow_not_found=True))
+        return sorted(info.path[len(prefix) + 1 :] for info in infos if info.type == fs.FileType.File)
+
+    def clear(self, folder: str) -> None:
+        """Remove a folder's artifact, its manifest first, so that no moment shows a false one."""
+        manifest = self.path(f"{folder}/{MANIFEST}")
+        if self.exists(f"{folder}/{MANIFEST}"):
+            self.filesystem.delete_file(manifest)
+        if self.exists(folder):
+            self.filesystem.delete_dir(self.path(folder))
+        self.filesystem.create_dir(self.path(folder), recursive=True)
+
+    # Manifests.
+    def manifest(self, folder: str) -> Manifest | None:
+        """Return a committed folder's manifest, or None where there is no artifact."""
+        try:
+            return Manifest(**json.loads(self.read_text(f"{folder}/{MANIFEST}")))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (json.JSONDecodeError, TypeError) as error:
+            raise UserError(
+                f"{self.uri}/{folder}/{MANIFEST} cannot be read ({error}): remove the folder to make it anew"
+            ) from error
+
+    def require(self, folder: str, command: str) -> Manifest:
+        """Return a committed folder's manifest; raises UserError that names the command to run first."""
+        manifest = self.manifest(folder)
+        if manifest is None:
+            raise UserError(f"{self.uri}/{folder} is not there yet: run `alpagasus {command}` first")
+        return manifest
+
+    def committed(
+        self, folder: str, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Manifest]
+    ) -> Manifest | None:
+        """Return a folder's manifest if it is committed for these settings and these inputs' content."""
+        there = self.manifest(folder)
+        wanted = (stage, settings_hash(settings), {path: made.content for path, made in inputs.items()})
+        return there if there and (there.stage, there.settings, there.inputs) == wanted else None
+
+    def make(
+        self,
+        folder: str,
+        stage: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Manifest],
+        work: Callable[[], Made],
+    ) -> tuple[Manifest, bool]:
+        """Return a folder's manifest, and whether work was needed for it.
+
+        Where the folder is committed for the same settings and the same content of its inputs, nothing
+        is done. Otherwise it is cleared, `work` fills it, and the manifest is written last.
+        """
+        if there := self.committed(folder, stage, settings, inputs):
+            return there, False
+        self.clear(folder)
+        started_s = time.monotonic()
+        made = work()
+        manifest = Manifest(
+            stage=stage,
+            settings=settings_hash(settings),
+            inputs={path: manifest.content for path, manifest in inputs.items()},
+            content=made.content or self.content_of_files(folder),
+            counts=dict(made.counts),
+            failures=dict(made.failures),
+            details=dict(made.details),
+            cost_usd=made.cost_usd,
+            wall_time_s=round(time.monotonic() - started_s, 3),
+            versions=package_versions(),
+        )
+        text = json.dumps(asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False)
+        self.write_text(f"{folder}/{MANIFEST}", text + "\n")
+        return manifest, True
+
+    def content_of_files(self, folder: str, names: Iterable[str] | None = None) -> str:
+        """Return a hash of the names and the bytes of a folder's files (all but the manifest)."""
+        digest = hashlib.sha256()
+        for name in sorted(self.list_files(folder) if names is None else names):
+            if name == MANIFEST:
+                continue
+            with self.filesystem.open_input_stream(self.path(f"{folder}/{name}")) as stream:
+                file_digest = hashlib.sha256()
+                while chunk := stream.read(1 << 22):
+                    file_digest.update(chunk)
+            digest.update(f"{name}\0{file_digest.hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+
+def _file_name(name: str) -> str:
+    """Return a name that is safe as one part of a path: meta-llama/Llama-3 becomes meta-llama_Llama-3."""
+    return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)

@@ -1,0 +1,180 @@
+"""Comparison on Ray: two models' answers are judged in both orders, and the verdicts counted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from alpagasus_ray.artifacts import VERDICTS, RunDirectory
+from alpagasus_ray.compare.pairing import Answers, Pairing, pair, verdict_rows
+from alpagasus_ray.compare.statistics import pool, summarize
+from alpagasus_ray.compare.verdicts import Verdict
+from alpagasus_ray.console import Console
+from alpagasus_ray.corpus.answers import answers_from_jsonl, read_answer_folder
+from alpagasus_ray.judge.pool import ask_pilot, judge_rows
+from alpagasus_ray.judge.providers import judge_key
+from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
+from alpagasus_ray.llm.asking import failure_kind
+from alpagasus_ray.manifests import Made, Manifest, settings_hash
+from alpagasus_ray.ray_session import RaySession
+from alpagasus_ray.recipe import CompareSettings, Recipe
+
+RUBRIC = PAIRWISE_RUBRICS["pairwise"]
+
+
+def compare_arms(
+    run: RunDirectory, recipe: Recipe, a: str, b: str, session: RaySession, console: Console
+) -> Manifest:
+    """Commit RUN/verdicts/<a>--vs--<b>--<judge>/ and return its manifest."""
+    inputs = {run.answers(arm): run.require(run.answers(arm), f"generate --arm {arm}") for arm in (a, b)}
+    answers = [_committed_answers(run, arm) for arm in (a, b)]
+    folder = run.verdicts(a, b, recipe.compare.model)
+    return _compare(run, folder, recipe, (a, b), (answers[0], answers[1]), inputs, {}, session, console)
+
+
+def compare_folders(
+    out: str, recipe: Recipe, a: str, b: str, ledger: str | None, session: RaySession, console: Console
+) -> Manifest:
+    """Commit the verdicts on any two folders of answers to the folder `out`; return its manifest."""
+    parent, _, name = out.rstrip("/").rpartition("/")
+    run = RunDirectory(parent or ".")
+    answers = (read_answer_folder(a), read_answer_folder(b))
+    content = {"answers": settings_hash({"pair": [_plain(one) for one in answers]})}
+    chosen = recipe if ledger is None else recipe.model_copy(update={"ledger": ledger})
+    return _compare(run, name, chosen, (a, b), answers, {}, content, session, console)
+
+
+def _compare(
+    run: RunDirectory,
+    folder: str,
+    recipe: Recipe,
+    names: tuple[str, str],
+    answers: tuple[Answers, Answers],
+    inputs: dict[str, Manifest],
+    content: dict[str, str],
+    session: RaySession,
+    console: Console,
+) -> Manifest:
+    settings = recipe.compare
+    shaping = settings.model_dump(include={"reader", "rule", "num_resamples", "seed"})
+    pairing = pair(*answers)
+    manifest, worked = run.make(
+        folder,
+        "compare",
+        {**settings.shapes_result(), **shaping, **content, "names": names},
+        inputs,
+        lambda: _judge(run, folder, pairing, settings, recipe.ledger or run.ledger, session, console, names),
+    )
+    pooled = manifest.details["pooled"]
+    score = (
+        "no verdict" if pooled["winning_score"] is None else f"winning score {pooled['winning_score']:.3f}"
+    )
+    console.say(
+        f"compare: {names[0]} against {names[1]}: {pooled['win']} win, {pooled['tie']} tie, "
+        f"{pooled['lose']} lose, {score}" + ("" if worked else " (done before)")
+    )
+    return manifest
+
+
+def _judge(
+    run: RunDirectory,
+    folder: str,
+    pairing: Pairing,
+    settings: CompareSettings,
+    ledger: str,
+    session: RaySession,
+    console: Console,
+    names: tuple[str, str],
+) -> Made:
+    judge_key(settings)
+    judged: list[dict[str, Any]] = []
+    asked = 0
+    if pairing.rows:
+        pilot = ask_pilot(pairing.rows[0], settings, settings.reader, RUBRIC, ledger)
+        asked += not pilot.from_ledger
+        session.connect()
+        rows = pa.Table.from_pylist(pairing.rows)
+        with console.progress(f"compare {names[0]}/{names[1]}", rows.num_rows, "judgments") as progress:
+            for chunk in judge_rows(rows, settings, settings.reader, RUBRIC, ledger):
+                judged += chunk
+                progress.advance(len(chunk))
+    verdicts = verdict_rows(pairing, judged, settings.rule)
+    for testset, of_testset in verdicts.items():
+        rows = [_row(verdict, texts) for verdict, texts in of_testset]
+        run.write_table(f"{folder}/{testset}.parquet", pa.Table.from_pylist(rows, schema=VERDICTS))
+    plain = {testset: [verdict for verdict, _ in of_testset] for testset, of_testset in verdicts.items()}
+    results = _results(plain, settings)
+    run.write_text(f"{folder}/results.json", json.dumps(results, indent=2) + "\n")
+    asked += sum(not row["from_ledger"] for row in judged)
+    return _made(plain, results, judged, asked, names)
+
+
+def _results(verdicts: dict[str, list[Verdict]], settings: CompareSettings) -> dict[str, Any]:
+    options = {"num_resamples": settings.num_resamples, "seed": settings.seed}
+    results = {
+        testset: summarize(of_testset, **options).to_dict() for testset, of_testset in verdicts.items()
+    }
+    return {**results, "pooled": pool(verdicts, **options).to_dict()}
+
+
+def _made(
+    verdicts: dict[str, list[Verdict]],
+    results: dict[str, Any],
+    judged: list[dict[str, Any]],
+    asked: int,
+    names: tuple[str, str],
+) -> Made:
+    failures = Counter(
+        failure_kind(verdict.failure)
+        for of_testset in verdicts.values()
+        for verdict in of_testset
+        if verdict.failure
+    )
+    return Made(
+        counts={"prompts": sum(map(len, verdicts.values())), "judgments": len(judged), "asked": asked},
+        failures=failures,
+        details={
+            "a": names[0],
+            "b": names[1],
+            "pooled": results["pooled"],
+            "prompt_tokens": sum(row["prompt_tokens"] for row in judged),
+            "completion_tokens": sum(row["completion_tokens"] for row in judged),
+        },
+    )
+
+
+def _row(verdict: Verdict, texts: dict[str, str | None]) -> dict[str, Any]:
+    first, swapped = verdict.first or (None, None), verdict.swapped or (None, None)
+    return {
+        "prompt_id": verdict.prompt_id,
+        "category": verdict.category,
+        "first_a": first[0],
+        "first_b": first[1],
+        "swapped_a": swapped[0],
+        "swapped_b": swapped[1],
+        "outcome": verdict.outcome,
+        "flipped": verdict.flipped,
+        "failure": verdict.failure,
+        **texts,
+    }
+
+
+def _committed_answers(run: RunDirectory, arm: str) -> Answers:
+    folder = run.answers(arm)
+    files = [name for name in run.list_files(folder) if name.endswith(".jsonl")]
+    return {
+        name.removesuffix(".jsonl"): answers_from_jsonl(
+            run.read_text(f"{folder}/{name}"), f"{run.uri}/{folder}/{name}"
+        )
+        for name in files
+    }
+
+
+def _plain(answers: Answers) -> Any:
+    return {
+        testset: {prompt_id: [answer.prompt, answer.text] for prompt_id, answer in of_testset.items()}
+        for testset, of_testset in answers.items()
+    }

@@ -1,0 +1,134 @@
+"""What the user sees: one bar or one line now and then per stage, and nothing of the libraries' chatter."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as RichProgress
+
+LINE_EVERY_S = 10.0
+
+
+class Progress:
+    """The rows done of one stage, with rate and time left."""
+
+    def __init__(self, console: Console, label: str, total: int, unit: str) -> None:
+        self._console, self._label, self._total, self._unit = console, label, total, unit
+        self._started_s = self._shown_s = time.monotonic()
+        self._done = 0
+        self._note = ""
+        self._bar: RichProgress | None = None
+        if console.is_terminal:
+            self._bar = RichProgress(
+                TextColumn("{task.description:<22}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[line]}"),
+                console=console.rich,
+                transient=True,
+            )
+            self._task = self._bar.add_task(label, total=total or None, line="")
+            self._bar.start()
+
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        """Count more rows as done; a note stands at the end of the line."""
+        self.show(self._done + count, note)
+
+    def show(self, done: int, note: str | None = None, total: int | None = None) -> None:
+        """Set the rows done, and the total where it is only known now."""
+        self._done = done
+        self._total = self._total if total is None else total
+        self._note = self._note if note is None else note
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, total=self._total or None, line=self.line())
+        elif time.monotonic() - self._shown_s >= LINE_EVERY_S:
+            self._shown_s = time.monotonic()
+            self._console.say(f"{self._label}: {self.line()}")
+
+    def line(self) -> str:
+        """Return rows, rate and time left in words, such as `5,120/9,229 rows, 740/s, 6 s left`."""
+        elapsed_s = max(time.monotonic() - self._started_s, 1e-6)
+        rate = self._done / elapsed_s
+        parts = [
+            f"{self._done:,}/{self._total:,} {self._unit}",
+            f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s",
+        ]
+        if self._done:
+            parts.append(f"{duration((self._total - self._done) / rate)} left")
+        return ", ".join([*parts, self._note] if self._note else parts)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class Console:
+    """Writes results to standard output, and everything that passes to standard error."""
+
+    def __init__(self, out: TextIO, error: TextIO) -> None:
+        self._out = out
+        self.rich = RichConsole(file=error, highlight=False)
+        self.is_terminal = error.isatty()
+
+    def say(self, line: str) -> None:
+        """Show one line about the work."""
+        self.rich.print(line, markup=False, soft_wrap=True)
+
+    def result(self, text: str) -> None:
+        """Show a result: what a script would read."""
+        print(text, file=self._out, flush=True)
+
+    @contextmanager
+    def progress(self, label: str, total: int, unit: str = "rows") -> Iterator[Progress]:
+        """Show a bar on a terminal, elsewhere a line every ten seconds, and the sum at the end."""
+        progress = Progress(self, label, total, unit)
+        try:
+            yield progress
+        finally:
+            progress.close()
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> duration(7.4), duration(125), duration(7300)
+    ('7 s', '2 min 5 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plain_console() -> Console:
+    """Return a console on this process's own streams."""
+    return Console(sys.stdout, sys.stderr)
+
+
+def take_terminal(log_file: Path) -> Console:
+    """Send all that any library of this process prints to a log file; return a console for our own words.
+
+    It is done on the file descriptors, since native code (Ray's, vLLM's) writes there past sys.stderr.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    console = Console(
+        os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace"),
+        os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1),
+    )
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    return console

@@ -1,0 +1,78 @@
+"""An arm's answers to a test set: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alpagasus_ray.corpus.ingest import read_text
+from alpagasus_ray.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model answered to one prompt."""
+
+    prompt_id: str
+    model_id: str
+    prompt: str
+    """The question as the judge is shown it."""
+    category: str | None
+    text: str
+    finish_reason: str
+    """stop, or length when the answer was cut."""
+
+
+def answers_to_jsonl(answers: Iterable[Answer]) -> str:
+    """Return the lines of `<testset>.jsonl`: id, prompt, category, answer, finish_reason, model."""
+    lines = [
+        json.dumps(
+            {
+                "id": answer.prompt_id,
+                "prompt": answer.prompt,
+                "category": answer.category,
+                "answer": answer.text,
+                "finish_reason": answer.finish_reason,
+                "model": answer.model_id,
+            },
+            ensure_ascii=False,
+        )
+        for answer in answers
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def answers_from_jsonl(text: str, source: str) -> dict[str, Answer]:
+    """Return the answers by prompt id; raises UserError that names the source and the line."""
+    answers: dict[str, Answer] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            answer = Answer(
+                prompt_id=str(row["id"]),
+                model_id=str(row.get("model", "")),
+                prompt=row["prompt"],
+                category=row.get("category"),
+                text=row["answer"],
+                finish_reason=row.get("finish_reason", "stop"),
+            )
+        except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{source}, line {number}: an object with id, prompt and answer is expected ({error})"
+            ) from error
+        if answer.prompt_id in answers:
+            raise UserError(f"{source}, line {number}: the id {answer.prompt_id} stands there twice")
+        answers[answer.prompt_id] = answer
+    return answers
+
+
+def read_answer_folder(folder: str | Path) -> dict[str, dict[str, Answer]]:
+    """Return the answers of every `<testset>.jsonl` in a folder, by test set and prompt id."""
+    files = sorted(Path(folder).glob("*.jsonl"))
+    if not files:
+        raise UserError(f"{folder}: no answers there (files named <testset>.jsonl are expected)")
+    return {file.stem: answers_from_jsonl(read_text(file), str(file)) for file in files}

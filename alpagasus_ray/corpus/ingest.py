@@ -1,0 +1,123 @@
+"""From a file of instruction data to the run's triplets: every row is kept, or set aside with a reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from alpagasus_ray.artifacts import TRIPLETS
+from alpagasus_ray.corpus.triplets import RejectedRowError, parse_triplet
+from alpagasus_ray.errors import UserError
+
+NEEDED_COLUMNS = ("instruction", "output")
+
+
+@dataclass
+class Corpus:
+    """Triplets in source order, and what was set aside."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """As the TRIPLETS schema says."""
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    """Objects with position, reason and the source row."""
+
+    @property
+    def num_duplicates(self) -> int:
+        """Rows whose content stands earlier in the file: graded once, kept in their places."""
+        return sum(row["duplicate"] for row in self.rows)
+
+    def failures(self) -> dict[str, int]:
+        """Return how many rows were set aside, by reason."""
+        return dict(Counter(row["reason"] for row in self.rejected))
+
+    def to_table(self) -> pa.Table:
+        """Return the triplets as Arrow rows."""
+        return pa.Table.from_pylist(self.rows, schema=TRIPLETS)
+
+
+def read_json_rows(path: str | Path) -> list[Any]:
+    """Return the rows of a JSON file that holds one list.
+
+    Raises UserError for a missing or unreadable file, with line and column where it stops being JSON,
+    and for data that have no instruction or output columns.
+    """
+    text = read_text(path)
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
+        ) from error
+    except RecursionError as error:
+        raise UserError(f"{path}: nested too deeply to be instruction data") from error
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: a JSON list of rows is expected, such as Alpaca's alpaca_data.json")
+    if not rows:
+        raise UserError(f"{path}: the list holds no rows")
+    columns = {key for row in rows if isinstance(row, dict) for key in row}
+    for column in NEEDED_COLUMNS:
+        if column not in columns:
+            shown = ", ".join(sorted(columns)[:10]) or "none"
+            raise UserError(f"{path}: no row has a column {column} (columns found: {shown})")
+    return rows
+
+
+def read_text(path: str | Path) -> str:
+    """Return a UTF-8 file's text; raises UserError that names the file and what is wrong with it."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def ingest(source_rows: Iterable[Any], limit: int | None = None) -> Corpus:
+    """Return the triplets of these rows, in order; `limit` counts source rows."""
+    corpus = Corpus()
+    seen: set[str] = set()
+    for position, row in enumerate(source_rows):
+        if limit is not None and position >= limit:
+            break
+        try:
+            triplet = parse_triplet(row)
+            source = json.dumps(row, ensure_ascii=False)
+            source.encode()  # a lone surrogate cannot be written anywhere
+        except (RejectedRowError, UnicodeEncodeError) as error:
+            reason = str(error) if isinstance(error, RejectedRowError) else "text is not valid Unicode"
+            corpus.rejected.append({"position": position, "reason": reason, "row": row})
+            continue
+        corpus.rows.append(
+            {
+                "position": position,
+                "id": triplet.id,
+                "instruction": triplet.instruction,
+                "input": triplet.input,
+                "output": triplet.output,
+                "category": triplet.category,
+                "source": source,
+                "duplicate": triplet.id in seen,
+            }
+        )
+        seen.add(triplet.id)
+    if not corpus.rows:
+        raise UserError(f"no row is usable: {describe_failures(corpus.failures())}")
+    return corpus
+
+
+def describe_failures(failures: dict[str, int]) -> str:
+    """Return counts by reason in words, the most frequent first.
+
+    >>> describe_failures({"output is empty": 2, "input is not a string": 5})
+    'input is not a string (5), output is empty (2)'
+    """
+    ordered = sorted(failures.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason} ({count:,})" for reason, count in ordered)

@@ -1,0 +1,147 @@
+"""Generation: an arm answers every test set through an OpenAI-compatible endpoint, many prompts at once.
+
+No Ray here: the endpoint does the work, and one event loop keeps it busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.console import Console, Progress
+from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
+from alpagasus_ray.corpus.template import render_prompt
+from alpagasus_ray.corpus.testsets import Prompt, TestSet, read_testsets
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.llm.asking import Asked, Asker, failure_kind
+from alpagasus_ray.llm.chat import EndpointError, Message, Request, Sampling
+from alpagasus_ray.llm.ledger import Ledger
+from alpagasus_ray.llm.openai_chat import OpenAIChat
+from alpagasus_ray.manifests import Made, Manifest, settings_hash
+from alpagasus_ray.recipe import TOYWORLD, GenerateSettings, Recipe
+from alpagasus_ray.recipe_files import require_key
+
+
+class Generation:
+    """The answers of one arm: what they are made from, and the making of them."""
+
+    def __init__(self, run: RunDirectory, recipe: Recipe, arm: str) -> None:
+        """Read the test sets; raises UserError where they or the arm's model are missing."""
+        self.run, self.arm, self.settings = run, arm, recipe.generate
+        self.testsets = read_testsets(_testset_files(run, recipe.generate))
+        self._inputs: dict[str, Manifest] = {}
+        if recipe.generate.base_url is None:
+            self._inputs[run.model(arm)] = run.require(run.model(arm), f"train --arm {arm}")
+        self._hashed = {**recipe.generate.shapes_result(), "testsets": _plain(self.testsets)}
+
+    def committed(self) -> Manifest | None:
+        """Return the manifest where the answers are there already."""
+        return self.run.committed(self.run.answers(self.arm), "generate", self._hashed, self._inputs)
+
+    def make(self, base_url: str, console: Console) -> Manifest:
+        """Commit RUN/answers/<arm>/ and return its manifest.
+
+        A prompt that gets no answer is a failure with its reason, counted; it is in no file. Raises
+        UserError when the endpoint can answer nothing at all.
+        """
+        manifest, _ = self.run.make(
+            self.run.answers(self.arm),
+            "generate",
+            self._hashed,
+            self._inputs,
+            lambda: self._generate(base_url, console),
+        )
+        answered = manifest.counts["answers"]
+        console.say(f"generate: {self.arm} answered {answered:,} prompts of {len(self.testsets)} test sets")
+        return manifest
+
+    def _generate(self, base_url: str, console: Console) -> Made:
+        model = self._inputs.get(self.run.model(self.arm))
+        replies = self.run.local_path(
+            self.run.replies(self.arm, model.content if model else settings_hash({"base_url": base_url}))
+        )
+        asked = asyncio.run(self._ask_all(base_url, Ledger(replies), console))
+        made = self._write(asked)
+        shutil.rmtree(replies)
+        return made
+
+    async def _ask_all(
+        self, base_url: str, replies: Ledger, console: Console
+    ) -> dict[tuple[str, str], Asked]:
+        settings = self.settings
+        key = require_key(settings.api_key_env)
+        model = OpenAIChat(base_url, key, settings.timeout_s, settings.max_retries)
+        asker = Asker(model, replies, settings.max_concurrency)
+        prompts = [(testset.name, prompt) for testset in self.testsets for prompt in testset.prompts]
+        try:
+            with console.progress(f"generate {self.arm}", len(prompts), "prompts") as progress:
+                asked = await asyncio.gather(*(self._ask(asker, prompt, progress) for _, prompt in prompts))
+        except EndpointError as error:
+            raise UserError(str(error)) from error
+        finally:
+            await asker.close()
+        return {(name, prompt.id): one for (name, prompt), one in zip(prompts, asked, strict=True)}
+
+    async def _ask(self, asker: Asker, prompt: Prompt, progress: Progress) -> Asked:
+        settings = self.settings
+        request = Request(
+            # The very string of training: a chat template of the endpoint's would be another one.
+            messages=(Message("user", render_prompt(prompt.instruction, prompt.input)),),
+            model=self.arm,
+            sampling=Sampling(settings.max_new_tokens, settings.temperature, settings.top_p),
+            raw_prompt=True,
+        )
+        asked = await asker.ask(request)
+        progress.advance()
+        return asked
+
+    def _write(self, asked: dict[tuple[str, str], Asked]) -> Made:
+        counts: dict[str, int] = {}
+        failures: Counter[str] = Counter()
+        finish_reasons: Counter[str] = Counter()
+        for testset in self.testsets:
+            answers = []
+            for prompt in testset.prompts:
+                one = asked[testset.name, prompt.id]
+                if one.reply is None:
+                    failures[failure_kind(one.failure or "")] += 1
+                    continue
+                finish_reasons[one.reply.finish_reason] += 1
+                answers.append(_answer(prompt, self.arm, one.reply.text, one.reply.finish_reason))
+            counts[testset.name] = len(answers)
+            name = f"{self.run.answers(self.arm)}/{testset.name}.jsonl"
+            self.run.write_text(name, answers_to_jsonl(answers))
+        return Made(
+            counts={"answers": sum(counts.values()), **counts},
+            failures=failures,
+            details={"finish_reasons": dict(finish_reasons)},
+        )
+
+
+def _answer(prompt: Prompt, arm: str, text: str, finish_reason: str) -> Answer:
+    return Answer(prompt.id, arm, prompt.question, prompt.category, text.strip(), finish_reason)
+
+
+def _plain(testsets: Sequence[TestSet]) -> list[Any]:
+    return [
+        [testset.name, [[p.id, p.instruction, p.input, p.category] for p in testset.prompts]]
+        for testset in testsets
+    ]
+
+
+def _testset_files(run: RunDirectory, settings: GenerateSettings) -> tuple[str, ...]:
+    files: list[str] = []
+    for testset in settings.testsets:
+        if testset == TOYWORLD:
+            folder = f"{run.toyworld}/testsets"
+            run.require(run.toyworld, "demo")
+            files += [str(run.local_path(f"{folder}/{name}")) for name in run.list_files(folder)]
+        else:
+            files.append(testset)
+    if not files:
+        raise UserError("no test sets: give --testsets FILE,... (or --set generate.testsets=[FILE])")
+    return tuple(files)

@@ -1,0 +1,41 @@
+"""The judges by name. A new one is a class with `complete` and one line here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from alpagasus_ray.judge.answer_key import AnswerKeyChat
+from alpagasus_ray.llm.chat import ChatModel
+from alpagasus_ray.llm.openai_chat import OpenAIChat
+from alpagasus_ray.recipe import JudgeSettings
+from alpagasus_ray.recipe_files import require_key
+
+
+def _openai(settings: JudgeSettings) -> ChatModel:
+    return OpenAIChat(settings.base_url, judge_key(settings), settings.timeout_s, settings.max_retries)
+
+
+def _answer_key(settings: JudgeSettings) -> ChatModel:
+    return AnswerKeyChat()
+
+
+JUDGES: dict[str, Callable[[JudgeSettings], ChatModel]] = {"openai": _openai, "answer-key": _answer_key}
+
+
+def judge_key(settings: JudgeSettings) -> str | None:
+    """Return the judge's API key from the environment, or None where none is needed.
+
+    A server of one's own (base_url) may need no key, so there a missing one is left to the server;
+    the providers themselves always need one: UserError names the variable.
+    """
+    if settings.judge == "answer-key":
+        return None
+    if settings.base_url is not None:
+        return os.environ.get(settings.api_key_env)
+    return require_key(settings.api_key_env)
+
+
+def build_judge(settings: JudgeSettings) -> ChatModel:
+    """Return the judge of these settings; its key is read from this process's environment."""
+    return JUDGES[settings.judge](settings)

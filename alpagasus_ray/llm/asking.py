@@ -1,0 +1,94 @@
+"""Asking: the one way to a model. Ledger first, then the model, at most so many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from alpagasus_ray.llm.chat import ChatModel, EndpointError, Reply, ReplyError, Request
+from alpagasus_ray.llm.ledger import Ledger
+
+MAX_FAILURES_IN_A_ROW = 32
+"""After so many unanswered requests with no answer between them, the endpoint counts as gone."""
+PASSING_KINDS = frozenset({"connection", "timeout", "server error", "rate limited", "malformed reply"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What became of a request: a reply, or the kind and text of its failure."""
+
+    reply: Reply | None
+    failure: str | None = None
+    from_ledger: bool = False
+
+
+class Asker:
+    """Asks one model. Belongs to one event loop; many coroutines may ask at once."""
+
+    def __init__(self, model: ChatModel, ledger: Ledger | None, max_concurrency: int) -> None:
+        self._model = model
+        self._ledger = ledger
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._pending: dict[str, asyncio.Task[Asked]] = {}
+        self._failures_in_a_row = 0
+
+    async def ask(self, request: Request) -> Asked:
+        """Return the reply, from the ledger where it is known, or why there is none.
+
+        Two that ask the same at the same time share one call. Raises EndpointError when no request
+        can succeed, and OSError when the ledger cannot keep a reply.
+        """
+        key = request.key
+        if self._ledger is not None and (known := self._ledger.lookup(key)) is not None:
+            return Asked(known, from_ledger=True)
+        if key in self._pending:
+            first = await asyncio.shield(self._pending[key])
+            return Asked(first.reply, first.failure, from_ledger=first.reply is not None)
+        task = self._pending[key] = asyncio.ensure_future(self._ask_model(key, request))
+        try:
+            return await task
+        finally:
+            self._pending.pop(key, None)
+
+    def refresh(self) -> None:
+        """Take in what others have added to the ledger."""
+        if self._ledger is not None:
+            self._ledger.refresh()
+
+    async def close(self) -> None:
+        """Release the model's connections and the ledger's segment."""
+        await self._model.close()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    async def _ask_model(self, key: str, request: Request) -> Asked:
+        async with self._slots:
+            try:
+                reply = await self._model.complete(request)
+            except ReplyError as error:
+                self._count_failure(error)
+                return Asked(None, failure=f"{error.kind}: {error}")
+        self._failures_in_a_row = 0
+        if self._ledger is not None:
+            self._ledger.record(key, reply)
+        return Asked(reply)
+
+    def _count_failure(self, error: ReplyError) -> None:
+        if error.kind not in PASSING_KINDS:
+            return
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise EndpointError(
+                f"the last {self._failures_in_a_row} requests all failed ({error.kind}: {error}): "
+                "check the endpoint and run the same command again; finished rows are kept"
+            ) from error
+
+
+def failure_kind(failure: str) -> str:
+    """Return what a failure is counted by: its kind; for a reply that could not be read, why.
+
+    >>> failure_kind("timeout: no reply in time"), failure_kind("unreadable: several scores")
+    ('timeout', 'unreadable: several scores')
+    """
+    kind, _, _ = failure.partition(": ")
+    return failure if kind == "unreadable" else kind

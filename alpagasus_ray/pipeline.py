@@ -1,0 +1,164 @@
+"""The stages in order, each on the committed artifacts of those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.compare.comparing import compare_arms
+from alpagasus_ray.console import Console
+from alpagasus_ray.corpus.committing import commit_corpus, write_toyworld
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.generate.generating import Generation
+from alpagasus_ray.grade.grading import grade
+from alpagasus_ray.judge.providers import judge_key
+from alpagasus_ray.manifests import Made, Manifest
+from alpagasus_ray.ray_session import RaySession
+from alpagasus_ray.recipe import TOYWORLD, Recipe
+from alpagasus_ray.report.reporting import write_report
+from alpagasus_ray.select.selecting import arm_settings, select
+from alpagasus_ray.serve.preflight import check_port_free
+from alpagasus_ray.serve.serving import ServedModel, serving
+from alpagasus_ray.train.training import base_model, train
+
+
+class Pipeline:
+    """One run: its directory, its recipe, and what its stages share."""
+
+    def __init__(self, run: RunDirectory, recipe: Recipe, session: RaySession, console: Console) -> None:
+        self.run, self.recipe, self.session, self.console = run, recipe, session, console
+
+    def run_all(self) -> Manifest:
+        """Do every stage of the recipe that is not done; return the report's manifest."""
+        self.check()
+        self.corpus()
+        self.grade()
+        for arm in self.arms_in_order():
+            self.select(arm)
+        for arm in self.arms_in_order():
+            self.train(arm)
+        self.generate(list(self.recipe.arms))
+        for a, b in self.recipe.compare.pairs:
+            self.compare(a, b)
+        return self.report()
+
+    def plan(self) -> list[str]:
+        """Return the steps of run_all in words, in order."""
+        arms = self.arms_in_order()
+        pairs = self.recipe.compare.pairs
+        grading, comparing = self.recipe.grade, self.recipe.compare
+        return [
+            f"corpus    {self.recipe.corpus.data}",
+            f"grade     {grading.rubric} by {grading.judge} {grading.model}",
+            *(f"select    {arm}: {self.recipe.arms[arm].selector}" for arm in arms),
+            *(f"train     {arm}: {self.recipe.train.model}, {self.recipe.train.workers} workers" for arm in arms),
+            f"serve     {', '.join(arms)}",
+            *(f"generate  {arm}: {', '.join(self.recipe.generate.testsets)}" for arm in arms),
+            *(f"compare   {a} against {b} by {comparing.judge} {comparing.model}" for a, b in pairs),
+            f"report    {self.run.uri}/{self.run.report}/index.html",
+        ]
+
+    def check(self) -> None:
+        """Raise UserError for whatever would stop a later stage, before the first one starts."""
+        if not self.recipe.arms:
+            raise UserError("the recipe has no arms: add some, such as --set arms.full.selector=full")
+        for pair in self.recipe.compare.pairs:
+            for arm in pair:
+                arm_settings(self.recipe, arm)
+        self.arms_in_order()
+        if self.recipe.corpus.data is None and self.run.manifest(self.run.triplets) is None:
+            raise UserError("no data: give --data FILE (or --set corpus.data=FILE)")
+        judge_key(self.recipe.grade)
+        judge_key(self.recipe.compare)
+        if self.recipe.train.model != TOYWORLD:
+            base_model(self.run, self.recipe)
+        if not self.recipe.generate.testsets:
+            raise UserError("no test sets: --set generate.testsets=[FILE,...]")
+
+    def arms_in_order(self) -> list[str]:
+        """Return the arms, each after the one whose size it takes; raises UserError for a circle."""
+        ordered: list[str] = []
+
+        def add(arm: str, waiting: tuple[str, ...]) -> None:
+            if arm in waiting:
+                raise UserError(f"arms take their sizes from each other: {' -> '.join((*waiting, arm))}")
+            other = arm_settings(self.recipe, arm).same_size_as
+            if other is not None:
+                add(other, (*waiting, arm))
+            if arm not in ordered:
+                ordered.append(arm)
+
+        for arm in self.recipe.arms:
+            add(arm, ())
+        return ordered
+
+    def corpus(self) -> Manifest:
+        """Commit the triplets; for the demo, the toy world first."""
+        if self.recipe.toyworld is not None:
+            self._toyworld()
+        return commit_corpus(self.run, self.recipe.corpus, self.console)
+
+    def grade(self) -> Manifest:
+        """Commit the reviews."""
+        return grade(self.run, self.recipe, self.session, self.console)
+
+    def select(self, arm: str) -> Manifest:
+        """Commit an arm's rows."""
+        return select(self.run, self.recipe, arm, self.console)
+
+    def train(self, arm: str) -> Manifest:
+        """Commit an arm's model."""
+        return train(self.run, self.recipe, arm, self.session, self.console)
+
+    def serve(self, folders: Sequence[str], wait: Callable[[], None]) -> None:
+        """Serve Hugging Face folders, each under its own name, until `wait` returns."""
+        models = [ServedModel(folder.rstrip("/").rpartition("/")[2], folder) for folder in folders]
+        settings = self.recipe.serve
+        check_port_free(settings.host, settings.port)
+        self.session.connect()
+        with serving(models, settings, report=self.console.say) as endpoint:
+            names = ", ".join(endpoint.model_names)
+            self.console.result(f"{names} at {endpoint.base_url} (Ctrl-C stops)")
+            wait()
+
+    def generate(self, arms: Sequence[str]) -> None:
+        """Commit the arms' answers, serving their models meanwhile where no endpoint is given."""
+        generations = [Generation(self.run, self.recipe, arm) for arm in arms]
+        missing = [generation for generation in generations if not generation.committed()]
+        if not missing:
+            self.console.say(f"generate: {', '.join(arms)} done before")
+            return
+        base_url = self.recipe.generate.base_url
+        if base_url is not None:
+            for generation in missing:
+                generation.make(base_url, self.console)
+            return
+        models = [
+            ServedModel(one.arm, str(self.run.local_path(self.run.model(one.arm)))) for one in missing
+        ]
+        self.session.connect()
+        with serving(models, self.recipe.serve, report=self.console.say) as endpoint:
+            for generation in missing:
+                generation.make(endpoint.base_url, self.console)
+
+    def compare(self, a: str, b: str) -> Manifest:
+        """Commit the verdicts on arm a against arm b."""
+        return compare_arms(self.run, self.recipe, a, b, self.session, self.console)
+
+    def report(self) -> Manifest:
+        """Commit the report."""
+        return write_report(self.run, self.recipe)
+
+    def _toyworld(self) -> Manifest:
+        settings = self.recipe.toyworld
+        assert settings is not None
+
+        def make() -> Made:
+            from alpagasus_ray.train.tiny_model import build_tiny_model
+
+            texts = write_toyworld(self.run, settings)
+            build_tiny_model(self.run.local_path(f"{self.run.toyworld}/base-model"), texts, seed=settings.seed)
+            return Made(counts={"rows": settings.num_rows})
+
+        manifest, _ = self.run.make(self.run.toyworld, "toyworld", settings.model_dump(), {}, make)
+        return manifest

@@ -1,0 +1,125 @@
+"""Reading a recipe: a YAML file or a shipped name, then `--set`, then flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from alpagasus_ray.errors import UserError, nearest
+from alpagasus_ray.recipe import ArmSettings, Recipe, Section, ToyworldSettings
+
+
+def load_recipe(name_or_file: str | None, overrides: Sequence[str] = (), **settings: Any) -> Recipe:
+    """Return the recipe of a YAML file or of a name that ships with the package, overridden.
+
+    `overrides` are texts `section.key=value`, the value read as YAML; `settings` are dotted keys and
+    values that came from flags (None: not given). Flags win over overrides, overrides over the file.
+    Raises UserError in one line that names the wrong key and the nearest right one.
+    """
+    values = _read(name_or_file) if name_or_file else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override}: write it as section.key=value")
+        try:
+            _assign(values, key.strip(), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {override}: {text} is not a YAML value") from error
+    for key, value in settings.items():
+        if value is not None:
+            _assign(values, key, value)
+    return parse_recipe(values)
+
+
+def parse_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with these values; raises UserError as load_recipe does."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_first_line(error)) from error
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with the package."""
+    folder = resources.files("alpagasus_ray") / "recipes"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def require_key(variable: str | None) -> str | None:
+    """Return the key in an environment variable; raises UserError where the variable is not set."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise UserError(
+            f"the environment variable {variable} is not set: export {variable}=... (the API key)"
+        )
+    return key
+
+
+def _read(name_or_file: str) -> dict[str, Any]:
+    shipped = resources.files("alpagasus_ray") / "recipes" / f"{name_or_file}.yaml"
+    if Path(name_or_file).is_file():
+        text = Path(name_or_file).read_text(encoding="utf-8")
+    elif "/" not in name_or_file and shipped.is_file():
+        text = shipped.read_text(encoding="utf-8")
+    else:
+        raise UserError(
+            f"recipe {name_or_file}: no such file or name.{nearest(name_or_file, recipe_names())}"
+        )
+    return read_yaml(text, name_or_file)
+
+
+def read_yaml(text: str, source: str) -> dict[str, Any]:
+    """Return the mapping in a YAML text; raises UserError that names the source and the line."""
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"recipe {source}{where}: {getattr(error, 'problem', None) or error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"recipe {source}: sections with keys are expected, such as `grade:`")
+    return values
+
+
+def _assign(values: dict[str, Any], dotted_key: str, value: Any) -> None:
+    *sections, key = dotted_key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if inner is None:
+            inner = values[section] = {}
+        if not isinstance(inner, dict):
+            raise UserError(f"{dotted_key}: {section} is a value, not a section")
+        values = inner
+    values[key] = value
+
+
+def _first_line(error: ValidationError) -> str:
+    """Return what is wrong first, with the nearest right key where a key is wrong."""
+    detail = error.errors()[0]
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        *section, key = detail["loc"]
+        return f"recipe: there is no setting {where}.{nearest(str(key), _keys_at(section))}"
+    message = detail["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(detail["input"], dict | Section) else f" (it is {detail['input']!r})"
+    return f"recipe: {where}: {message}{shown}"
+
+
+def _keys_at(location: Sequence[int | str]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        if part == "arms":
+            return list(ArmSettings.model_fields)
+        annotation = model.model_fields[str(part)].annotation
+        model = ToyworldSettings if part == "toyworld" else annotation
+    return list(model.model_fields)

@@ -1,0 +1,265 @@
+"""The report's pictures: each as a PNG file, and as an SVG that takes its colours from the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from alpagasus_ray.report.collecting import Arm, Histogram, Pair, Result
+
+# Blue and orange stay apart for every kind of colour blindness. The page maps each of these to a CSS
+# variable of its own, so that one SVG serves the light and the dark page.
+CSS_VARIABLES = {
+    "#1b2733": "ink",
+    "#5b6876": "muted",
+    "#dfe4ea": "line",
+    "#2f6db5": "blue",
+    "#bf5f13": "orange",
+    "#1f8a70": "green",
+    "#8e5aa8": "purple",
+    "#d3dae2": "grey",
+    "#fefefe": "on-colour",
+}
+INK, MUTED, LINE, BLUE, ORANGE, GREEN, PURPLE, GREY, ON_COLOUR = CSS_VARIABLES
+ARM_STYLES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (MUTED, "-"))
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a "$" in a name is a dollar sign
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's font
+    "svg.hashsalt": "alpagasus",  # else the ids within an SVG are new on every call
+}
+WIDTH_INCH = 8.2
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One figure in its two forms."""
+
+    svg: str
+    """For the page: no ids, no namespaces, nothing to fetch."""
+    png: bytes
+
+
+def score_histogram(histogram: Histogram) -> Picture:
+    """Draw how many rows have each score, and where the thresholds cut."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        cuts = sorted(histogram.cuts, key=lambda cut: cut.threshold)
+        marks = sorted({score for score, _ in histogram.bars} | {cut.threshold for cut in cuts})
+        gap = min([0.5, *(right - left for left, right in zip(marks, marks[1:], strict=False))])
+        kept_from = cuts[0].threshold if cuts else float("-inf")
+        for score, count in histogram.bars:
+            colour = BLUE if score >= kept_from else GREY
+            axes.bar(score, count, width=0.8 * gap, color=colour)
+            if len(histogram.bars) <= 14:
+                axes.annotate(f"{count:,}", (score, count), (0, 3), textcoords="offset points", ha="center")
+        for place, cut in enumerate(cuts):
+            # Between the bars: the threshold's own bar is kept.
+            axes.axvline(cut.threshold - gap / 2, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+            label = f"{cut.arm}: score ≥ {cut.threshold:g}\n{cut.kept:,} rows kept, {cut.share:.1%}"
+            height = 1.04 + 0.18 * (len(cuts) - 1 - place)
+            axes.annotate(
+                label, (cut.threshold - gap / 2, height), xycoords=("data", "axes fraction"), ha="center"
+            )
+        if len(marks) <= 14:
+            axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
+        axes.set(xlabel=f"score for {histogram.rubric} by {histogram.judge_model}", ylabel="rows")
+        axes.margins(y=0.12)
+        _plain_grid(axes, "y")
+
+    return _picture(draw, 3.1)
+
+
+def outcome_bars(pair: Pair) -> Picture:
+    """Draw win, tie and lose of every test set as one bar each."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        rows = [result for result in pair.rows if result.n]
+        places = _places(rows)
+        parts = (("win", BLUE, ON_COLOUR), ("tie", GREY, INK), ("lose", ORANGE, ON_COLOUR))
+        labels = (f"{_short(pair.a)} better", "tie", f"{_short(pair.b)} better")
+        left = [0.0] * len(rows)
+        for (outcome, colour, text_colour), label in zip(parts, labels, strict=True):
+            counts = [getattr(result, outcome) for result in rows]
+            shares = [count / result.n for count, result in zip(counts, rows, strict=True)]
+            axes.barh(places, shares, left=left, height=0.62, color=colour, label=label)
+            for place, start, share, count in zip(places, left, shares, counts, strict=True):
+                if share > 0.04:
+                    axes.text(
+                        start + share / 2, place, f"{count:,}", color=text_colour, ha="center", va="center"
+                    )
+            left = [start + share for start, share in zip(left, shares, strict=True)]
+        for place, result in zip(places, rows, strict=True):
+            axes.text(1.02, place, _score_words(result), va="center", weight=_weight(result))
+        _label_rows(axes, places, rows)
+        axes.set(xlim=(0, 1))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.spines[["left", "bottom"]].set_visible(False)
+        figure.legend(ncols=3, loc="outside upper left", handlelength=0.9, handleheight=0.9)
+
+    return _picture(draw, 1.0 + 0.38 * len(pair.rows))
+
+
+def score_intervals(pairs: Sequence[Pair]) -> Picture:
+    """Draw every winning score with its interval, against the line where both arms are even."""
+
+    def draw(figure: Any) -> None:
+        counts = [len(pair.rows) for pair in pairs]
+        panels = figure.subplots(len(pairs), sharex=True, squeeze=False, height_ratios=counts)[:, 0]
+        for axes, pair in zip(panels, pairs, strict=True):
+            rows = [result for result in pair.rows if result.winning_score is not None]
+            places = _places(rows)
+            axes.axvline(1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+            for place, result in zip(places, rows, strict=True):
+                pooled = result is pair.pooled
+                colour, size = (BLUE, 7.5) if pooled else (MUTED, 5.5)
+                if result.low is not None and result.high is not None:
+                    axes.plot([result.low, result.high], [place, place], color=colour, linewidth=1.8)
+                axes.plot(result.winning_score, place, "D" if pooled else "o", color=colour, markersize=size)
+            _label_rows(axes, places, rows)
+            axes.set_title(f"{_short(pair.a)} against {_short(pair.b)}")
+            axes.spines["left"].set_visible(False)
+            _plain_grid(axes, "x")
+        panels[-1].set_xlabel("winning score: 1 is even, above 1 the first-named arm is ahead")
+
+    return _picture(draw, 0.6 + sum(0.45 + 0.3 * len(pair.rows) for pair in pairs))
+
+
+def training_cost(arms: Sequence[Arm]) -> Picture:
+    """Draw the rows of every arm beside the time that training on them took."""
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        places = list(range(len(arms)))[::-1]
+        columns = (
+            (left, "rows", [arm.kept for arm in arms], "{:,}"),
+            (right, "training time", [arm.train_time_s for arm in arms], "{:,.1f} s"),
+        )
+        for axes, title, values, pattern in columns:
+            colours = [ARM_STYLES[place % len(ARM_STYLES)][0] for place in range(len(arms))]
+            axes.barh(places, [value or 0 for value in values], height=0.55, color=colours)
+            for place, value in zip(places, values, strict=True):
+                label = "not known" if value is None else pattern.format(value)
+                axes.annotate(label, (value or 0, place), (4, 0), textcoords="offset points", va="center")
+            axes.set_title(title)
+            axes.set_xticks([])
+            axes.margins(x=0.25)
+            axes.spines["bottom"].set_visible(False)
+        left.set_yticks(places, [_short(arm.name) for arm in arms])
+
+    return _picture(draw, 0.6 + 0.4 * len(arms))
+
+
+def loss_curves(arms: Sequence[Arm]) -> Picture:
+    """Draw the training loss of every arm over its steps."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        for place, arm in enumerate(arms):
+            colour, dashes = ARM_STYLES[place % len(ARM_STYLES)]
+            steps, losses = zip(*arm.losses, strict=True) if arm.losses else ((), ())
+            marker = "o" if len(steps) == 1 else None
+            axes.plot(
+                steps,
+                losses,
+                color=colour,
+                linestyle=dashes,
+                linewidth=1.6,
+                marker=marker,
+                label=_short(arm.name),
+            )
+        axes.set(xlabel="optimizer step", ylabel="training loss")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.02)
+        _plain_grid(axes, "y")
+        figure.legend(ncols=4, loc="outside upper left", handlelength=2.6)
+
+    return _picture(draw, 3.0)
+
+
+def _picture(draw: Callable[[Any], None], height_inch: float) -> Picture:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_INCH, height_inch), layout="constrained")
+        draw(figure)
+        png, svg = io.BytesIO(), io.StringIO()
+        figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
+    return Picture(_inline_svg(svg.getvalue()), png.getvalue())
+
+
+def _inline_svg(text: str) -> str:
+    """Return the SVG as an element of an HTML page: scalable, silent to screen readers, with CSS colours."""
+    root = ElementTree.fromstring(text[text.index("<svg") :])
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+        for name in ("id",) if element.tag == "g" else ("width", "height") if element is root else ():
+            element.attrib.pop(name, None)
+        if "style" in element.attrib:
+            element.attrib["style"] = re.sub(
+                "#[0-9a-f]{6}",
+                lambda match: f"var(--{CSS_VARIABLES[match[0]]})" if match[0] in CSS_VARIABLES else match[0],
+                re.sub(r"font-family:[^;]*;?", "", element.attrib["style"]),
+            )
+    root.attrib["aria-hidden"] = "true"
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _places(rows: Sequence[Result]) -> list[float]:
+    """Return heights for the rows, the first on top and a little apart where it is the pooled one."""
+    return [len(rows) - place + (0.25 if place == 0 and len(rows) > 1 else 0.0) for place in range(len(rows))]
+
+
+def _label_rows(axes: Any, places: Sequence[float], rows: Sequence[Result]) -> None:
+    axes.set_yticks(places, [f"{_short(result.testset)} (n = {result.n:,})" for result in rows])
+    for label, result in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_weight(_weight(result))
+    if places:
+        axes.set_ylim(places[-1] - 0.6, places[0] + 0.6)
+
+
+def _weight(result: Result) -> str:
+    return "bold" if result.testset == "pooled" else "normal"
+
+
+def _score_words(result: Result) -> str:
+    if result.winning_score is None:
+        return ""
+    interval = "" if result.low is None or result.high is None else f"  [{result.low:.2f}, {result.high:.2f}]"
+    return f"{result.winning_score:.2f}{interval}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:27]}…"
+
+
+def _plain_grid(axes: Any, axis: str) -> None:
+    axes.grid(axis=axis, linewidth=0.8)
+    axes.spines["left" if axis == "y" else "bottom"].set_visible(False)

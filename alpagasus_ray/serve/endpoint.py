@@ -1,0 +1,85 @@
+"""Where the served models answer, and the questions that show that they do."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+
+PAUSE_S = 0.5
+# Loopback must not be asked through the proxy that the environment may name.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-compatible server that is up."""
+
+    base_url: str
+    """What an OpenAI client takes, such as http://127.0.0.1:8000/v1"""
+    model_names: tuple[str, ...]
+
+
+class NotAnsweringError(Exception):
+    """The endpoint did not answer in time; the message says what it said last."""
+
+
+def wait_until_answering(
+    endpoint: Endpoint, timeout_s: float, *, while_waiting: Callable[[], None] = lambda: None
+) -> None:
+    """Return once the endpoint lists every model and each has completed one token.
+
+    `while_waiting` is called between two attempts; what it raises ends the wait. Raises
+    NotAnsweringError when the time is over.
+    """
+    until_s = time.monotonic() + timeout_s
+    questions = [lambda: _list_all(endpoint, until_s)]
+    questions += [lambda name=name: _complete(endpoint, name, until_s) for name in endpoint.model_names]
+    for question in questions:
+        while (failure := _failure_of(question)) is not None:
+            if time.monotonic() >= until_s:
+                raise NotAnsweringError(failure)
+            while_waiting()
+            time.sleep(PAUSE_S)
+
+
+def _failure_of(question: Callable[[], None]) -> str | None:
+    """Ask, and return what went wrong."""
+    try:
+        question()
+    except urllib.error.HTTPError as error:
+        return f"{error.url} answered {error.code}"
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _list_all(endpoint: Endpoint, until_s: float) -> None:
+    listed = {model["id"] for model in _ask(f"{endpoint.base_url}/models", None, until_s)["data"]}
+    if missing := sorted(set(endpoint.model_names) - listed):
+        raise ValueError(f"{endpoint.base_url}/models does not list {', '.join(missing)}")
+
+
+def _complete(endpoint: Endpoint, name: str, until_s: float) -> None:
+    body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+    answer = _ask(f"{endpoint.base_url}/completions", body, until_s)
+    if not answer["choices"]:
+        raise ValueError(f'"{name}" completed nothing')
+
+
+def _ask(url: str, body: dict[str, Any] | None, until_s: float) -> dict[str, Any]:
+    request = urllib.request.Request(
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with _OPENER.open(request, timeout=max(1.0, until_s - time.monotonic())) as response:
+        answer = json.load(response)
+    if not isinstance(answer, dict):
+        raise ValueError(f"{url} answered no JSON object")
+    return answer

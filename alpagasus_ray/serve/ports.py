@@ -1,0 +1,56 @@
+"""The address of the endpoint, looked at before Ray is started."""
+
+from __future__ import annotations
+
+import socket
+
+from alpagasus_ray.errors import UserError
+
+ANY_HOST = frozenset({"0.0.0.0", "::", ""})
+
+
+def check_port_free(host: str, port: int) -> None:
+    """Raise UserError when the port cannot be listened on; port 0, any free one, always can.
+
+    It asks for the port and lets it go again: somebody may still take it before the endpoint does.
+    """
+    if port == 0:
+        return
+    try:
+        _listen_once(host, port)
+    except socket.gaierror as error:
+        raise UserError(f'"{host}" is no address of this machine: {error.strerror}.') from error
+    except PermissionError as error:
+        raise UserError(f"Port {port} needs more rights: choose one from 1024 up with --port.") from error
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port} cannot be listened on ({error.strerror}): "
+            "choose another port with --port, or 0 for any free one."
+        ) from error
+
+
+def free_port(host: str, port: int) -> int:
+    """Return the port, or when it is 0 one that is free now."""
+    return port or _listen_once(host, 0)
+
+
+def address_to_ask(host: str) -> str:
+    """Return where a client on this machine reaches a server that listens on the host.
+
+    >>> address_to_ask("0.0.0.0"), address_to_ask("10.0.0.5"), address_to_ask("::1")
+    ('127.0.0.1', '10.0.0.5', '[::1]')
+    """
+    if host in ANY_HOST:
+        return "[::1]" if host == "::" else "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _listen_once(host: str, port: int) -> int:
+    """Listen for a moment and return the port that was had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        # As servers do: a port whose last connections are still being wound up is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1)
+        return int(listener.getsockname()[1])

@@ -1,0 +1,43 @@
+"""A base model before it is loaded: is it one, and which. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from alpagasus_ray.errors import UserError
+
+SAMPLED_BYTES = 1 << 20
+
+
+def check_base_model(model: str) -> None:
+    """Raise UserError unless this is a hub id or a folder with a config and a tokenizer in it."""
+    folder = Path(model)
+    if not folder.exists():
+        looks_like_a_path = model.startswith((".", "/", "~")) or model.count("/") != 1
+        if looks_like_a_path:
+            raise UserError(f"model {model}: no such folder")
+        return
+    for needed, what in (("config.json", "no Hugging Face model"), ("tokenizer_config.json", "no tokenizer")):
+        if not (folder / needed).is_file():
+            raise UserError(f"model {model}: {what} there ({needed} is missing)")
+
+
+def fingerprint(model: str) -> str:
+    """Return what names a base model's content: a hub id as it stands, a folder by a hash.
+
+    The hash covers names and sizes of all files, and their first and last MiB: enough to tell any two
+    trained models apart, without reading hundreds of GB at every start.
+    """
+    folder = Path(model)
+    if not folder.exists():
+        return model
+    digest = hashlib.sha256()
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)}\0{size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(SAMPLED_BYTES))
+            file.seek(max(0, size - SAMPLED_BYTES))
+            digest.update(file.read(SAMPLED_BYTES))
+    return digest.hexdigest()

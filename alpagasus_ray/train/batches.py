@@ -1,0 +1,68 @@
+"""Which rows are trained on when: the same for a seed, whatever the number of workers. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alpagasus_ray.train.examples import Example
+
+
+@dataclass(frozen=True)
+class GlobalBatch:
+    """The rows of one optimizer step, dealt out to the workers."""
+
+    micro_batches: tuple[tuple[int, ...], ...]
+    """This worker's micro-batches, as indices of examples. Every worker has equally many, since each
+    forward pass is a collective; a worker short of rows gets an empty one."""
+    num_target_tokens: int
+    """Over all workers: the loss is the mean over these."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How the rows of a training are cut into optimizer steps."""
+
+    num_examples: int
+    global_batch_size: int
+    micro_batch_size: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass; the last may be smaller than the others."""
+        return math.ceil(self.num_examples / self.global_batch_size)
+
+    def epoch_order(self, epoch: int) -> list[int]:
+        """Return the shuffled indices of an epoch."""
+        order = list(range(self.num_examples))
+        random.Random(f"{self.seed}:{epoch}").shuffle(order)
+        return order
+
+    def global_batch(
+        self, order: Sequence[int], step: int, examples: Sequence[Example], rank: int, world_size: int
+    ) -> GlobalBatch:
+        """Return one worker's part of a step of an epoch with this order.
+
+        Rows of similar length share a micro-batch, so that little is spent on padding; which rows are in
+        the step does not depend on that, nor on the number of workers.
+        """
+        start = step * self.global_batch_size
+        rows = sorted(
+            order[start : start + self.global_batch_size],
+            key=lambda index: (len(examples[index].input_ids), index),
+        )
+        num_micro = math.ceil(len(rows) / (world_size * self.micro_batch_size))
+        chunks = _even_chunks(rows, num_micro * world_size)
+        return GlobalBatch(
+            micro_batches=tuple(tuple(chunk) for chunk in chunks[rank::world_size]),
+            num_target_tokens=sum(examples[index].num_target_tokens for index in rows),
+        )
+
+
+def _even_chunks(rows: Sequence[int], count: int) -> list[Sequence[int]]:
+    bounds = [round(number * len(rows) / count) for number in range(count + 1)]
+    return [rows[start:end] for start, end in itertools.pairwise(bounds)]

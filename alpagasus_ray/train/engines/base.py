@@ -1,0 +1,58 @@
+"""What the loop asks of an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+
+class Engine(Protocol):
+    """A model and its optimizer, held in one process or many."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+        """Add a micro-batch's gradients; return its summed loss over `num_target_tokens` (in nats).
+
+        `num_target_tokens` counts the whole global batch, so that the sum of these over all workers and
+        micro-batches is the mean loss per target token, however the rows were dealt out.
+        """
+        ...
+
+    def step(self, learning_rate: float, max_gradient_norm: float) -> float:
+        """Clip, step, clear; return the gradients' norm before clipping."""
+        ...
+
+    def sum(self, value: float) -> float:
+        """Return the sum of a number over all workers."""
+        ...
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        """Write this worker's part of a checkpoint: model, optimizer and the loop's own state."""
+        ...
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Take model and optimizer from a checkpoint; return the loop's state."""
+        ...
+
+    def full_weights(self) -> dict[str, torch.Tensor]:
+        """Return all weights on the first worker (on others an empty dictionary)."""
+        ...
+
+
+def target_loss(
+    model: torch.nn.Module, batch: dict[str, torch.Tensor], num_target_tokens: int
+) -> torch.Tensor:
+    """Return the summed cross-entropy of the targets over `num_target_tokens`, in nats.
+
+    Labels of -100 do not count. Logits are compared in float32.
+    """
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    loss: torch.Tensor = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten(), reduction="sum"
+    )
+    return loss / num_target_tokens

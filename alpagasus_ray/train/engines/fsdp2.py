@@ -1,0 +1,105 @@
+"""FSDP2: parameters, gradients and optimizer sharded over the workers, layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.engines.base import target_loss
+
+
+class Fsdp2Engine:
+    """One worker of a fully sharded model. torch.distributed is initialised by the caller."""
+
+    def __init__(self, model: Any, settings: TrainSettings, device: torch.device) -> None:
+        self.device = device
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        layers = decoder_layers(model)
+        if settings.activation_checkpointing:
+            kinds = {type(layer) for layer in layers}
+            apply_activation_checkpointing(model, check_fn=lambda module: type(module) in kinds)
+            layers = decoder_layers(model)
+        self.model = _shard(model.to(device), layers, settings, device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.model.train()
+
+    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+        """Add a micro-batch's gradients; return its part of the global batch's mean loss."""
+        loss = target_loss(self.model, batch, num_target_tokens)
+        # FSDP takes the mean over the workers; the sum is wanted, since the divisor is global already.
+        (loss * self.world_size).backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def step(self, learning_rate: float, max_gradient_norm: float) -> float:
+        """Clip, step, clear; return the gradients' norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_gradient_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(norm.full_tensor()) if hasattr(norm, "full_tensor") else float(norm)
+
+    def sum(self, value: float) -> float:
+        """Return the sum of a number over all workers."""
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total)
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        """Write this worker's shards; the folder may be one of each worker's own, to be merged later."""
+        model_state, optimizer_state = get_state_dict(self.model, self.optimizer)
+        save({"model": model_state, "optimizer": optimizer_state, "loop": state}, checkpoint_id=str(folder))
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Take model and optimizer from a checkpoint of any number of workers; return the loop's state."""
+        model_state, optimizer_state = get_state_dict(self.model, self.optimizer)
+        stored: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state, "loop": {"step": 0}}
+        load(stored, checkpoint_id=str(folder))
+        set_state_dict(
+            self.model,
+            self.optimizer,
+            model_state_dict=stored["model"],
+            optim_state_dict=stored["optimizer"],
+        )
+        loop_state: dict[str, Any] = stored["loop"]
+        return loop_state
+
+    def full_weights(self) -> dict[str, torch.Tensor]:
+        """Return all weights on the first worker (on others an empty dictionary)."""
+        weights = get_model_state_dict(
+            self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+        )
+        return {name: tensor for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
+
+
+def decoder_layers(model: Any) -> list[torch.nn.Module]:
+    """Return a causal language model's decoder layers: the longest ModuleList in it."""
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len, default=[])
+
+
+def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, device: torch.device) -> Any:
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    policy = MixedPrecisionPolicy()
+    if settings.precision == "bf16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    return fully_shard(model, mesh=mesh, mp_policy=policy)

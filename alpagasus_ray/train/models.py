@@ -1,0 +1,50 @@
+"""Loading a base model with its tokenizer, and the pad token that many lack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from alpagasus_ray.errors import UserError
+
+PAD_TOKEN = "[PAD]"
+
+
+def load_tokenizer(model: str) -> Any:
+    """Return a Hugging Face folder's or hub id's tokenizer, padding on the right, with a pad token."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, padding_side="right")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model}: no tokenizer can be loaded ({_first_line(error)})") from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{model}: the tokenizer has no EOS token, so no answer would ever end")
+    if tokenizer.pad_token_id is None:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    return tokenizer
+
+
+def load_model(model: str, tokenizer: Any) -> Any:
+    """Return a causal language model in float32, its embeddings as long as the tokenizer.
+
+    A token that was added (a pad token) starts as the mean of the others, as in the original training
+    code (Alpaca's smart_tokenizer_and_embedding_resize).
+    """
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{model}: no causal language model can be loaded ({_first_line(error)})") from error
+    num_before = loaded.get_input_embeddings().num_embeddings
+    if len(tokenizer) > num_before:
+        loaded.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        for embeddings in (loaded.get_input_embeddings(), loaded.get_output_embeddings()):
+            with torch.no_grad():
+                embeddings.weight[num_before:] = embeddings.weight[:num_before].mean(dim=0)
+    loaded.config.pad_token_id = tokenizer.pad_token_id
+    loaded.config.use_cache = False
+    return loaded
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,93 @@
+"""What one training process does, under Ray Train and under torchrun alike."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.engines.base import Engine
+from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
+from alpagasus_ray.train.engines.single import SingleEngine
+from alpagasus_ray.train.examples import build_examples
+from alpagasus_ray.train.job import METRICS_FILE, SUMMARY_FILE, TrainJob
+from alpagasus_ray.train.loop import Callbacks, train
+from alpagasus_ray.train.metrics import MetricsFile, StepMetrics
+from alpagasus_ray.train.models import load_model, load_tokenizer
+
+ENGINES: dict[str, Callable[[Any, TrainSettings, torch.device], Engine]] = {
+    "fsdp": Fsdp2Engine,
+    "single": SingleEngine,
+}
+
+SaveCheckpoint = Callable[[StepMetrics], AbstractContextManager[Path]]
+"""Gives a folder to fill, and keeps it as the newest checkpoint when the block is left."""
+
+
+def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path | None) -> None:
+    """Train one arm as one of the workers; the first worker exports the model at the end.
+
+    torch.distributed is initialised by the caller where the strategy needs it. `checkpoint` is the
+    folder to go on from.
+    """
+    settings = job.settings
+    torch.set_num_threads(settings.threads_per_worker)
+    torch.manual_seed(settings.seed)
+    tokenizer = load_tokenizer(job.model)
+    rows = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
+    examples, dropped = build_examples(rows, tokenizer, settings.max_length_tokens)
+    if not examples:
+        raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
+    model = load_model(job.model, tokenizer)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    engine = ENGINES[settings.strategy](model, settings, _device())
+    state = engine.load(checkpoint) if checkpoint else None
+    metrics = MetricsFile(Path(job.export_folder) / METRICS_FILE, engine.rank == 0)
+    metrics.start(checkpoint)
+
+    def on_checkpoint(loop_state: dict[str, Any], step_metrics: StepMetrics) -> None:
+        with save_checkpoint(step_metrics) as folder:
+            engine.save(folder, loop_state)
+            metrics.copy_into(folder)
+
+    callbacks = Callbacks(on_step=metrics.add, on_checkpoint=on_checkpoint)
+    train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state)
+    export(engine, model, tokenizer, Path(job.export_folder), settings)
+    if engine.rank == 0:
+        summary = {
+            "examples": len(examples),
+            "dropped": dropped,
+            "target_tokens": sum(example.num_target_tokens for example in examples),
+            "parameters": num_parameters,
+            "world_size": engine.world_size,
+            "resumed_from_step": state["step"] if state else 0,
+        }
+        (Path(job.export_folder) / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
+
+
+def export(engine: Engine, model: Any, tokenizer: Any, folder: Path, settings: TrainSettings) -> None:
+    """Write the trained model as a Hugging Face folder, in the precision it was trained with."""
+    weights = engine.full_weights()
+    if engine.rank == 0:
+        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        model.config.use_cache = True
+        model.config.dtype = dtype
+        kept = {name: tensor.to(dtype) for name, tensor in weights.items()}
+        model.save_pretrained(folder, state_dict=kept)
+        tokenizer.save_pretrained(folder)
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
