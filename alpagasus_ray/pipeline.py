@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.compare.comparing import compare_arms
+from alpagasus_ray.compare.comparing import compare_arms, compare_folders
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.committing import commit_corpus, write_toyworld
 from alpagasus_ray.errors import UserError
@@ -15,7 +15,7 @@ from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe
-from alpagasus_ray.report.reporting import write_report
+from alpagasus_ray.report.reporting import summary_table, write_report
 from alpagasus_ray.select.selecting import arm_settings, select
 from alpagasus_ray.serve.preflight import check_port_free
 from alpagasus_ray.serve.serving import ServedModel, serving
@@ -51,7 +51,10 @@ class Pipeline:
             f"corpus    {self.recipe.corpus.data}",
             f"grade     {grading.rubric} by {grading.judge} {grading.model}",
             *(f"select    {arm}: {self.recipe.arms[arm].selector}" for arm in arms),
-            *(f"train     {arm}: {self.recipe.train.model}, {self.recipe.train.workers} workers" for arm in arms),
+            *(
+                f"train     {arm}: {self.recipe.train.model}, {self.recipe.train.workers} workers"
+                for arm in arms
+            ),
             f"serve     {', '.join(arms)}",
             *(f"generate  {arm}: {', '.join(self.recipe.generate.testsets)}" for arm in arms),
             *(f"compare   {a} against {b} by {comparing.judge} {comparing.model}" for a, b in pairs),
@@ -133,9 +136,7 @@ class Pipeline:
             for generation in missing:
                 generation.make(base_url, self.console)
             return
-        models = [
-            ServedModel(one.arm, str(self.run.local_path(self.run.model(one.arm)))) for one in missing
-        ]
+        models = [ServedModel(one.arm, str(self.run.local_path(self.run.model(one.arm)))) for one in missing]
         self.session.connect()
         with serving(models, self.recipe.serve, report=self.console.say) as endpoint:
             for generation in missing:
@@ -144,6 +145,15 @@ class Pipeline:
     def compare(self, a: str, b: str) -> Manifest:
         """Commit the verdicts on arm a against arm b."""
         return compare_arms(self.run, self.recipe, a, b, self.session, self.console)
+
+    def compare_folders(self, a: str, b: str, out: str) -> Manifest:
+        """Commit the verdicts on two folders of answers to the folder `out`."""
+        recipe = self.recipe.model_copy(update={"ledger": self.recipe.ledger or self.run.ledger})
+        return compare_folders(out, recipe, a, b, self.session, self.console)
+
+    def summary(self) -> str:
+        """Return the run's figures as a table for a terminal."""
+        return summary_table(self.run)
 
     def report(self) -> Manifest:
         """Commit the report."""
@@ -157,7 +167,9 @@ class Pipeline:
             from alpagasus_ray.train.tiny_model import build_tiny_model
 
             texts = write_toyworld(self.run, settings)
-            build_tiny_model(self.run.local_path(f"{self.run.toyworld}/base-model"), texts, seed=settings.seed)
+            build_tiny_model(
+                self.run.local_path(f"{self.run.toyworld}/base-model"), texts, seed=settings.seed
+            )
             return Made(counts={"rows": settings.num_rows})
 
         manifest, _ = self.run.make(self.run.toyworld, "toyworld", settings.model_dump(), {}, make)

@@ -15,14 +15,21 @@ from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.recipe import ArmSettings, Recipe, Section, ToyworldSettings
 
 
-def load_recipe(name_or_file: str | None, overrides: Sequence[str] = (), **settings: Any) -> Recipe:
+def load_recipe(
+    name_or_file: str | None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    stored: str | None = None,
+) -> Recipe:
     """Return the recipe of a YAML file or of a name that ships with the package, overridden.
 
-    `overrides` are texts `section.key=value`, the value read as YAML; `settings` are dotted keys and
-    values that came from flags (None: not given). Flags win over overrides, overrides over the file.
-    Raises UserError in one line that names the wrong key and the nearest right one.
+    `overrides` are texts `section.key=value`, the value read as YAML; `flags` are dotted keys and
+    values (None: not given); `stored` is the YAML text of a run's own recipe, for where none is named.
+    Flags win over overrides, overrides over the file. Raises UserError in one line that names the
+    wrong key and the nearest right one.
     """
-    values = _read(name_or_file) if name_or_file else {}
+    values = _read(name_or_file) if name_or_file else read_yaml(stored or "", "of the run")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -31,7 +38,7 @@ def load_recipe(name_or_file: str | None, overrides: Sequence[str] = (), **setti
             _assign(values, key.strip(), yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise UserError(f"--set {override}: {text} is not a YAML value") from error
-    for key, value in settings.items():
+    for key, value in (flags or {}).items():
         if value is not None:
             _assign(values, key, value)
     return parse_recipe(values)

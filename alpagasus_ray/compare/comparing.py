@@ -36,15 +36,14 @@ def compare_arms(
 
 
 def compare_folders(
-    out: str, recipe: Recipe, a: str, b: str, ledger: str | None, session: RaySession, console: Console
+    out: str, recipe: Recipe, a: str, b: str, session: RaySession, console: Console
 ) -> Manifest:
     """Commit the verdicts on any two folders of answers to the folder `out`; return its manifest."""
     parent, _, name = out.rstrip("/").rpartition("/")
     run = RunDirectory(parent or ".")
     answers = (read_answer_folder(a), read_answer_folder(b))
     content = {"answers": settings_hash({"pair": [_plain(one) for one in answers]})}
-    chosen = recipe if ledger is None else recipe.model_copy(update={"ledger": ledger})
-    return _compare(run, name, chosen, (a, b), answers, {}, content, session, console)
+    return _compare(run, name, recipe, (a, b), answers, {}, content, session, console)
 
 
 def _compare(

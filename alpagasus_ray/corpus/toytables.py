@@ -59,21 +59,6 @@ SOUNDS = {
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
-MONTHS = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
-
 KINDS = {
     "an animal": ("dog", "horse", "tiger", "rabbit"),
     "a fruit": ("apple", "pear", "cherry", "lemon"),

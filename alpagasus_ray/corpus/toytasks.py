@@ -94,36 +94,17 @@ def _wordings(*texts: str | tuple[str, str]) -> tuple[Wording, ...]:
     return tuple(Wording(text) if isinstance(text, str) else Wording(*text) for text in texts)
 
 
-def _lookup_tasks(
-    category: str,
-    testset: str,
-    table: Mapping[str, str],
-    sentence: str,
-    singles: tuple[str, ...],
-    several: tuple[str, ...],
-) -> tuple[Task, Task]:
-    """Return the task that asks for one entry of a table, and the one that asks for two or three."""
+def _lookup_task(
+    category: str, testset: str, table: Mapping[str, str], sentence: str, wordings: tuple[Wording, ...]
+) -> Task:
+    """Return the task that asks for one entry of a table."""
     keys = tuple(table)
 
-    def answer_one(slots: Slots) -> tuple[str, ...] | None:
+    def answer(slots: Slots) -> tuple[str, ...] | None:
         value = table.get(slots["key"])
         return None if value is None else (sentence.format(value=value), value)
 
-    def answer_several(slots: Slots) -> tuple[str, ...] | None:
-        asked = split_words(slots["keys"])
-        known = len(asked) > 1 and all(key in table for key in asked)
-        return (join_words([table[key] for key in asked]),) if known else None
-
-    return (
-        Task(category, testset, _wordings(*singles), lambda rng: {"key": rng.choice(keys)}, answer_one),
-        Task(
-            category,
-            testset,
-            _wordings(*((text, "{keys}") for text in several)),
-            lambda rng: {"keys": join_words(rng.sample(keys, 2))},
-            answer_several,
-        ),
-    )
+    return Task(category, testset, wordings, lambda rng: {"key": rng.choice(keys)}, answer)
 
 
 def _pick(words: list[str], position: str) -> str | None:
@@ -161,13 +142,18 @@ def _draw_items(rng: Random, fewest: int, most: int) -> list[str]:
     return rng.sample(tables.ITEMS, rng.randint(fewest, most))
 
 
-def _draw_list(rng: Random) -> dict[str, str]:
-    return {"items": join_words(_draw_items(rng, 2, 3))}
+def _draw_class(rng: Random) -> dict[str, str]:
+    words = tables.KINDS[rng.choice(tuple(tables.KINDS))]
+    return {"items": join_words(rng.sample(words, rng.randint(2, 3)))}
 
 
-def _answer_reversal(slots: Slots) -> tuple[str, ...] | None:
+def _answer_class(slots: Slots) -> tuple[str, ...] | None:
     items = _known_items(slots["items"])
-    return None if items is None else (join_words(items[::-1]),)
+    for kind, words in tables.KINDS.items():
+        if items is not None and set(items) <= set(words):
+            plural = kind.split(" ")[1] + "s"
+            return (f"They are {plural}.", plural, f"They are all {plural}.")
+    return None
 
 
 def _draw_end(rng: Random) -> dict[str, str]:
@@ -254,65 +240,52 @@ def _draw_count(rng: Random) -> dict[str, str]:
     return {"items": join_words(_draw_items(rng, 2, 5))}
 
 
-def _neighbour(name: str, way: str) -> str | None:
-    """Return the day or month right after or right before the named one."""
-    step = {"after": 1, "before": -1}.get(way)
-    for names in (tables.DAYS, tables.MONTHS):
-        if name in names and step is not None:
-            return names[(names.index(name) + step) % len(names)]
-    return None
+def _draw_day(rng: Random) -> dict[str, str]:
+    return {"day": rng.choice(tables.DAYS), "way": rng.choice(("after", "before"))}
 
 
-def _draw_neighbour(rng: Random) -> dict[str, str]:
-    unit = rng.choice(("day", "month"))
-    names = tables.DAYS if unit == "day" else tables.MONTHS
-    return {"unit": unit, "name": rng.choice(names), "way": rng.choice(("after", "before"))}
-
-
-def _answer_neighbour(slots: Slots) -> tuple[str, ...] | None:
-    names = {"day": tables.DAYS, "month": tables.MONTHS}.get(slots["unit"], ())
-    right = _neighbour(slots["name"], slots["way"]) if slots["name"] in names else None
-    return None if right is None else (f"The {slots['unit']} is {right}.", right)
+def _answer_day(slots: Slots) -> tuple[str, ...] | None:
+    step = {"after": 1, "before": -1}.get(slots["way"])
+    if step is None or slots["day"] not in tables.DAYS:
+        return None
+    right = tables.DAYS[(tables.DAYS.index(slots["day"]) + step) % len(tables.DAYS)]
+    return (f"The day is {right}.", right, f"{right} comes {slots['way']} {slots['day']}")
 
 
 WORDS, LISTS, NUMBERS, FACTS = "toy-words", "toy-lists", "toy-numbers", "toy-facts"
 """The four test sets."""
 
 TASKS: tuple[Task, ...] = (
-    *_lookup_tasks(
+    _lookup_task(
         "opposites",
         WORDS,
         tables.OPPOSITES,
         "The opposite is {value}.",
-        (
+        _wordings(
             "What is the opposite of {key}?",
             "Give me a word that means the opposite of {key}.",
             "Name an antonym of {key}.",
             "Which word is the opposite of {key}?",
             "Find the antonym of the word {key}.",
-        ),
-        (
-            "Give the opposite of each word.",
-            "Write an antonym for every word in the list.",
-            "Turn each of these words into its opposite.",
+            ("Give the opposite of this word.", "{key}"),
+            ("Write an antonym.", "{key}"),
+            ("Turn the word into its opposite.", "{key}"),
         ),
     ),
-    *_lookup_tasks(
+    _lookup_task(
         "plurals",
         WORDS,
         tables.PLURALS,
         "The plural is {value}.",
-        (
+        _wordings(
             "What is the plural of {key}?",
             "Write the plural form of {key}.",
             "How do you say {key} in the plural?",
             "Tell me the plural of the noun {key}.",
             "If there is more than one {key}, what do we call them?",
-        ),
-        (
-            "Write the plural of each noun.",
-            "Give the plural form of every word in the list.",
-            "Change these nouns from singular to plural.",
+            ("Write the plural of this noun.", "{key}"),
+            ("Give the plural form.", "{key}"),
+            ("Change the noun from singular to plural.", "{key}"),
         ),
     ),
     Task(
@@ -328,17 +301,17 @@ TASKS: tuple[Task, ...] = (
         _answer_position,
     ),
     Task(
-        "reversal",
+        "classification",
         LISTS,
         _wordings(
-            ("Reverse the order of this list.", "{items}"),
-            ("Write the list backwards.", "{items}"),
-            ("Put these words in reverse order.", "{items}"),
-            ("List the same items from last to first.", "{items}"),
-            "Write these words in reverse order: {items}",
+            ("What kind of things are these?", "{items}"),
+            ("Find one name for all the words in the list.", "{items}"),
+            ("What do these words have in common?", "{items}"),
+            ("Put the list under a heading.", "{items}"),
+            "Animals, fruits or tools? {items}",
         ),
-        _draw_list,
-        _answer_reversal,
+        _draw_class,
+        _answer_class,
     ),
     Task(
         "list ends",
@@ -403,7 +376,7 @@ TASKS: tuple[Task, ...] = (
     ),
     Task(
         "counting",
-        NUMBERS,
+        LISTS,
         _wordings(
             ("How many words are in this list?", "{items}"),
             ("Count the words in the list.", "{items}"),
@@ -413,63 +386,79 @@ TASKS: tuple[Task, ...] = (
         _draw_count,
         _answer_count,
     ),
-    *_lookup_tasks(
+    _lookup_task(
         "capitals",
         FACTS,
         tables.CAPITALS,
         "The capital is {value}.",
-        (
+        _wordings(
             "What is the capital of {key}?",
             "Name the capital city of {key}.",
             "Which city is the capital of {key}?",
             "Tell me the capital of {key}.",
             "I am planning a trip to {key}. What is its capital?",
-        ),
-        (
-            "Name the capital of each country.",
-            "Write down the capitals of these countries.",
-            "Which capitals belong to these countries?",
+            ("Name the capital of this country.", "{key}"),
+            ("Write down the capital.", "{key}"),
+            ("Which capital belongs to this country?", "{key}"),
         ),
     ),
-    *_lookup_tasks(
+    _lookup_task(
         "colors",
         FACTS,
         tables.COLORS,
         "The color is {value}.",
-        (
+        _wordings(
             "What color is {key}?",
             "Which color does {key} have?",
             "Name the usual color of {key}.",
             "Describe the color of {key} in one word.",
+            ("Name the color of this thing.", "{key}"),
+            ("What color does it have?", "{key}"),
+            ("Which color is usual?", "{key}"),
         ),
-        ("Name the color of each thing.", "What colors do these things have?"),
     ),
-    *_lookup_tasks(
+    _lookup_task(
         "animal sounds",
         FACTS,
         tables.SOUNDS,
         "It {value}.",
-        (
+        _wordings(
             "What sound does a {key} make?",
             "Describe the sound of a {key}.",
             "How does a {key} sound?",
             "Complete the sentence: A {key} ...",
+            ("Write the sound that this animal makes.", "{key}"),
+            ("How does this animal sound?", "{key}"),
+            ("Name the sound of the animal.", "{key}"),
         ),
-        ("Write the sound that each animal makes.", "How do these animals sound?"),
     ),
     Task(
         "calendar",
         FACTS,
         _wordings(
-            "Which {unit} comes right {way} {name}?",
-            "What {unit} is just {way} {name}?",
-            "Name the {unit} {way} {name}.",
-            ("Which {unit} comes {way} this one?", "{name}"),
+            "Which day comes right {way} {day}?",
+            "What day of the week is just {way} {day}?",
+            "Name the day {way} {day}.",
+            "Say which day is {way} {day}.",
+            ("Which day comes {way} this one?", "{day}"),
         ),
-        _draw_neighbour,
-        _answer_neighbour,
+        _draw_day,
+        _answer_day,
     ),
 )
 
-OPENINGS = ("", "Quick question: ", "Please help. ", "A short task: ", "Hello! ", "Next one: ")
-"""What a prompt may begin with, whatever the task."""
+OPENINGS = (
+    "",
+    "Hello! ",
+    "Please help. ",
+    "Quick question: ",
+    "Next one: ",
+    "A short task: ",
+    "I wonder: ",
+    "Homework: ",
+    "Tell me, please. ",
+    "For a quiz: ",
+    "One more: ",
+    "Good morning! ",
+)
+"""What a prompt may begin with, whatever the task; the empty one comes first."""

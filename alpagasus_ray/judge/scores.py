@@ -113,6 +113,7 @@ def _on_scale(scores: tuple[float, ...], rubric: ScoreFormat) -> tuple[float, ..
 
 _MAX_CHARS = 4_000  # a statement stands at the start; replies may be of any length
 _MAX_LINES = 8
+_MAX_RESTATEMENT_CHARS = 200  # a line that states a score a second time is short; others need no reading
 _ALIKE = str.maketrans(
     {"．": ".", "٫": ".", "，": ",", "：": ":", "／": "/", "−": "-", "–": "-", "‐": "-", "‑": "-"}
     | {"—": " - ", "’": "'", "（": "(", "）": ")", "∞": " infinity "}
@@ -123,14 +124,13 @@ _LIST_MARKER = re.compile(r"^\(?[12][.)] (?=\S)")
 
 
 def _first_lines(text: str) -> list[str]:
-    """Return the first lines that hold anything, without markup."""
+    """Return the first lines that are not blank."""
     text = text.lstrip()
     if text.startswith("<think>"):
         text = text.partition("</think>")[2].lstrip()
     if len(text) > _MAX_CHARS:
         text = text[:_MAX_CHARS].rsplit(None, 1)[0]  # never half a number
-    lines = (_without_markup(line) for line in text.splitlines())
-    return [line for line in lines if line][:_MAX_LINES]
+    return [line for line in text.splitlines() if line.strip()][:_MAX_LINES]
 
 
 def _without_markup(line: str) -> str:
@@ -241,7 +241,7 @@ class _Line:
 def _read_line(line: str, rubric: ScoreFormat) -> _Line:
     """Raise UnreadableScoreError where the line holds numbers but is no score statement."""
     wanted = rubric.scores_per_reply
-    line = _without_scale(_with_marked_names(line, wanted), rubric.scale)
+    line = _without_scale(_with_marked_names(_without_markup(line), wanted), rubric.scale)
     sentences = _SENTENCE_END.split(line)
     tokens = _TOKEN.findall(next((part for part in sentences if any(map(str.isdecimal, part))), line))
     words = {token.casefold() for token in tokens if _is_word(token)}
@@ -324,6 +324,8 @@ def _arrange(statement: Iterable[_Line], wanted: int) -> tuple[float, ...]:
 
 def _refuse_second_opinion(line: str, said: _Line, rubric: ScoreFormat) -> None:
     """Raise where the next line states another score in the same manner: then neither is the score."""
+    if len(line) > _MAX_RESTATEMENT_CHARS:
+        return
     again = None
     with contextlib.suppress(UnreadableScoreError):
         again = _read_line(line, rubric)

@@ -98,6 +98,11 @@ class Pair:
         """All results, the pooled one first."""
         return (self.pooled, *self.results) if self.pooled else self.results
 
+    @property
+    def overall(self) -> Result | None:
+        """The pooled result, or the only one."""
+        return self.pooled or (self.results[0] if len(self.results) == 1 else None)
+
 
 def collect_pairs(run: RunDirectory, recipe: Recipe, manifests: Mapping[str, Manifest]) -> tuple[Pair, ...]:
     """Return the comparisons, the recipe's pairs first and in its order."""
@@ -131,7 +136,8 @@ def collect_histograms(
 def _arm(run: RunDirectory, name: str, manifests: Mapping[str, Manifest]) -> Arm:
     summary = _read_json(run, f"{run.arm(name)}/summary.json") if run.arm(name) in manifests else {}
     trained = manifests.get(run.model(name))
-    training = {**trained.counts, **trained.details} if trained else {}
+    said = {**trained.counts, **trained.details} if trained else {}
+    training = {name: None if value != value else value for name, value in said.items()}  # NaN is no JSON
     return Arm(
         name=name,
         selector=str(summary.get("selector") or ""),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from alpagasus_ray.console import duration
 from alpagasus_ray.report.collecting import Arm, Histogram, Pair, Result
 
 # Blue and orange stay apart for every kind of colour blindness. The page maps each of these to a CSS
@@ -50,9 +53,9 @@ STYLE = {
     "ytick.major.size": 0,
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's font
-    "svg.hashsalt": "alpagasus",  # else the ids within an SVG are new on every call
 }
 WIDTH_INCH = 8.2
+DASHES = (0, (4, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,11 @@ class Picture:
     png: bytes
 
 
+def time_words(seconds: float) -> str:
+    """Return a time in words, to a tenth below a minute: `6.4 s`, `2 min 5 s`."""
+    return f"{seconds:.1f} s" if seconds < 59.95 else duration(seconds)
+
+
 def score_histogram(histogram: Histogram) -> Picture:
     """Draw how many rows have each score, and where the thresholds cut."""
 
@@ -71,24 +79,22 @@ def score_histogram(histogram: Histogram) -> Picture:
         axes = figure.add_subplot()
         cuts = sorted(histogram.cuts, key=lambda cut: cut.threshold)
         marks = sorted({score for score, _ in histogram.bars} | {cut.threshold for cut in cuts})
-        gap = min([0.5, *(right - left for left, right in zip(marks, marks[1:], strict=False))])
+        gap = min([0.5, *(right - left for left, right in itertools.pairwise(marks))])
         kept_from = cuts[0].threshold if cuts else float("-inf")
         for score, count in histogram.bars:
-            colour = BLUE if score >= kept_from else GREY
-            axes.bar(score, count, width=0.8 * gap, color=colour)
+            axes.bar(score, count, width=0.8 * gap, color=BLUE if score >= kept_from else GREY)
             if len(histogram.bars) <= 14:
                 axes.annotate(f"{count:,}", (score, count), (0, 3), textcoords="offset points", ha="center")
         for place, cut in enumerate(cuts):
-            # Between the bars: the threshold's own bar is kept.
-            axes.axvline(cut.threshold - gap / 2, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
-            label = f"{cut.arm}: score ≥ {cut.threshold:g}\n{cut.kept:,} rows kept, {cut.share:.1%}"
+            left = cut.threshold - gap / 2  # between the bars: the threshold's own bar is kept
+            axes.axvline(left, color=INK, linewidth=1.2, linestyle=DASHES)
+            label = f"{_short(cut.arm)}: score ≥ {cut.threshold:g}\n{cut.kept:,} rows kept, {cut.share:.1%}"
             height = 1.04 + 0.18 * (len(cuts) - 1 - place)
-            axes.annotate(
-                label, (cut.threshold - gap / 2, height), xycoords=("data", "axes fraction"), ha="center"
-            )
+            axes.text(left, height, label, transform=axes.get_xaxis_transform(), ha="center")
         if len(marks) <= 14:
             axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
         axes.set(xlabel=f"score for {histogram.rubric} by {histogram.judge_model}", ylabel="rows")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.margins(y=0.12)
         _plain_grid(axes, "y")
 
@@ -108,15 +114,17 @@ def outcome_bars(pair: Pair) -> Picture:
         for (outcome, colour, text_colour), label in zip(parts, labels, strict=True):
             counts = [getattr(result, outcome) for result in rows]
             shares = [count / result.n for count, result in zip(counts, rows, strict=True)]
-            axes.barh(places, shares, left=left, height=0.62, color=colour, label=label)
-            for place, start, share, count in zip(places, left, shares, counts, strict=True):
-                if share > 0.04:
-                    axes.text(
-                        start + share / 2, place, f"{count:,}", color=text_colour, ha="center", va="center"
-                    )
+            bars = axes.barh(places, shares, left=left, height=0.62, color=colour, label=label)
+            words = [
+                f"{count:,}" if share > 0.04 else "" for count, share in zip(counts, shares, strict=True)
+            ]
+            axes.bar_label(bars, words, label_type="center", color=text_colour)
             left = [start + share for start, share in zip(left, shares, strict=True)]
         for place, result in zip(places, rows, strict=True):
-            axes.text(1.02, place, _score_words(result), va="center", weight=_weight(result))
+            score = "" if result.winning_score is None else f"{result.winning_score:.2f}"
+            known = result.low is not None and result.high is not None
+            label = f"{score}  [{result.low:.2f}, {result.high:.2f}]" if known else score
+            axes.text(1.02, place, label, va="center", weight=_weight(result))
         _label_rows(axes, places, rows)
         axes.set(xlim=(0, 1))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
@@ -135,7 +143,7 @@ def score_intervals(pairs: Sequence[Pair]) -> Picture:
         for axes, pair in zip(panels, pairs, strict=True):
             rows = [result for result in pair.rows if result.winning_score is not None]
             places = _places(rows)
-            axes.axvline(1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axvline(1, color=MUTED, linewidth=1, linestyle=DASHES)
             for place, result in zip(places, rows, strict=True):
                 pooled = result is pair.pooled
                 colour, size = (BLUE, 7.5) if pooled else (MUTED, 5.5)
@@ -146,6 +154,7 @@ def score_intervals(pairs: Sequence[Pair]) -> Picture:
             axes.set_title(f"{_short(pair.a)} against {_short(pair.b)}")
             axes.spines["left"].set_visible(False)
             _plain_grid(axes, "x")
+        figure.get_layout_engine().set(hspace=0.06)
         panels[-1].set_xlabel("winning score: 1 is even, above 1 the first-named arm is ahead")
 
     return _picture(draw, 0.6 + sum(0.45 + 0.3 * len(pair.rows) for pair in pairs))
@@ -158,15 +167,13 @@ def training_cost(arms: Sequence[Arm]) -> Picture:
         left, right = figure.subplots(1, 2, sharey=True)
         places = list(range(len(arms)))[::-1]
         columns = (
-            (left, "rows", [arm.kept for arm in arms], "{:,}"),
-            (right, "training time", [arm.train_time_s for arm in arms], "{:,.1f} s"),
+            (left, "rows", [arm.kept for arm in arms], "{:,}".format),
+            (right, "training time", [arm.train_time_s for arm in arms], time_words),
         )
-        for axes, title, values, pattern in columns:
-            colours = [ARM_STYLES[place % len(ARM_STYLES)][0] for place in range(len(arms))]
-            axes.barh(places, [value or 0 for value in values], height=0.55, color=colours)
-            for place, value in zip(places, values, strict=True):
-                label = "not known" if value is None else pattern.format(value)
-                axes.annotate(label, (value or 0, place), (4, 0), textcoords="offset points", va="center")
+        colours = [ARM_STYLES[place % len(ARM_STYLES)][0] for place in range(len(arms))]
+        for axes, title, values, words in columns:
+            bars = axes.barh(places, [value or 0 for value in values], height=0.55, color=colours)
+            axes.bar_label(bars, ["not known" if v is None else words(v) for v in values], padding=4)
             axes.set_title(title)
             axes.set_xticks([])
             axes.margins(x=0.25)
@@ -185,15 +192,8 @@ def loss_curves(arms: Sequence[Arm]) -> Picture:
             colour, dashes = ARM_STYLES[place % len(ARM_STYLES)]
             steps, losses = zip(*arm.losses, strict=True) if arm.losses else ((), ())
             marker = "o" if len(steps) == 1 else None
-            axes.plot(
-                steps,
-                losses,
-                color=colour,
-                linestyle=dashes,
-                linewidth=1.6,
-                marker=marker,
-                label=_short(arm.name),
-            )
+            (line,) = axes.plot(steps, losses, dashes, color=colour, marker=marker)
+            line.set_label(_short(arm.name) if steps else None)
         axes.set(xlabel="optimizer step", ylabel="training loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.02)
@@ -204,11 +204,15 @@ def loss_curves(arms: Sequence[Arm]) -> Picture:
 
 
 def _picture(draw: Callable[[Any], None], height_inch: float) -> Picture:
+    png, svg = io.BytesIO(), io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCH, height_inch), layout="constrained")
         draw(figure)
-        png, svg = io.BytesIO(), io.StringIO()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once is enough for both files
         figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        # Ids are hashes: the same on every call, and no other picture's on the page.
+        matplotlib.rcParams["svg.hashsalt"] = hashlib.sha256(png.getvalue()).hexdigest()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
     return Picture(_inline_svg(svg.getvalue()), png.getvalue())
@@ -226,7 +230,7 @@ def _inline_svg(text: str) -> str:
             element.attrib["style"] = re.sub(
                 "#[0-9a-f]{6}",
                 lambda match: f"var(--{CSS_VARIABLES[match[0]]})" if match[0] in CSS_VARIABLES else match[0],
-                re.sub(r"font-family:[^;]*;?", "", element.attrib["style"]),
+                re.sub(r"font-family:[^;]*;?", "", element.attrib["style"]),  # the page's font
             )
     root.attrib["aria-hidden"] = "true"
     return ElementTree.tostring(root, encoding="unicode")
@@ -247,13 +251,6 @@ def _label_rows(axes: Any, places: Sequence[float], rows: Sequence[Result]) -> N
 
 def _weight(result: Result) -> str:
     return "bold" if result.testset == "pooled" else "normal"
-
-
-def _score_words(result: Result) -> str:
-    if result.winning_score is None:
-        return ""
-    interval = "" if result.low is None or result.high is None else f"  [{result.low:.2f}, {result.high:.2f}]"
-    return f"{result.winning_score:.2f}{interval}"
 
 
 def _short(name: str) -> str:

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from typing import Any
 
@@ -30,7 +31,7 @@ class NotAnsweringError(Exception):
 
 
 def wait_until_answering(
-    endpoint: Endpoint, timeout_s: float, *, while_waiting: Callable[[], None] = lambda: None
+    endpoint: Endpoint, timeout_s: float, *, while_waiting: Callable[[], object] = lambda: None
 ) -> None:
     """Return once the endpoint lists every model and each has completed one token.
 
@@ -38,8 +39,8 @@ def wait_until_answering(
     NotAnsweringError when the time is over.
     """
     until_s = time.monotonic() + timeout_s
-    questions = [lambda: _list_all(endpoint, until_s)]
-    questions += [lambda name=name: _complete(endpoint, name, until_s) for name in endpoint.model_names]
+    questions = [partial(_list_all, endpoint, until_s)]
+    questions += [partial(_complete, endpoint, name, until_s) for name in endpoint.model_names]
     for question in questions:
         while (failure := _failure_of(question)) is not None:
             if time.monotonic() >= until_s:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alpagasus_ray.errors import UserError
 from alpagasus_ray.serve.model_folder import ServedModel, read_config
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def llm_config(
 ) -> dict[str, Any]:
     """Return the fields of the model's ray.serve.llm.LLMConfig; the index keeps deployment names apart."""
     return {
-        "model_loading_config": {"model_id": model.name, "model_source": model.folder},
+        "model_loading_config": {"model_id": model.name, "model_source": str(Path(model.folder).resolve())},
         "server_cls": server_class,
         "accelerator_config": {"kind": "gpu" if on_gpu else "cpu"},
         "placement_group_config": {"bundle_per_worker": worker_bundle(settings, on_gpu=on_gpu)},
@@ -46,9 +46,8 @@ def llm_config(
     }
 
 
-def ingress_config(num_models: int) -> dict[str, Any]:
-    """Return the deployment options of the process that speaks HTTP and hands requests to the models."""
-    del num_models
+def ingress_config() -> dict[str, Any]:
+    """Return the deployment options of the process that reads requests and hands them to the models."""
     return {
         "num_replicas": 1,
         "ray_actor_options": {"num_cpus": INGRESS_CPUS},
@@ -66,3 +65,56 @@ def deployment_name(model_name: str, index: int) -> str:
     'random-9_2k-2'
     """
     return f"{model_name.replace('.', '_').replace('/', '--')}-{index}"
+
+
+def engine_arguments(folder: str, settings: ServeSettings, *, on_gpu: bool) -> dict[str, Any]:
+    """Return vLLM's arguments for the model in a folder; the recipe's own `engine` has the last word."""
+    config = read_config(folder)
+    arguments: dict[str, Any] = {"dtype": settings.dtype}
+    limits = [settings.max_model_length_tokens, config.get("max_position_embeddings")]
+    if settings.max_model_length_tokens is not None:
+        # vLLM refuses a length beyond the model's own.
+        arguments["max_model_len"] = min(limit for limit in limits if isinstance(limit, int))
+    if not on_gpu:
+        # Compiling takes longer than a test set's answers; the cache would else take most of the memory.
+        arguments["enforce_eager"] = True
+        arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * BYTES_PER_GIB)
+        if settings.dtype == "auto" and (config.get("dtype") or config.get("torch_dtype")) == "float32":
+            # vLLM's "auto" makes bfloat16 of it: no faster on most CPUs, and other answers than in training.
+            arguments["dtype"] = "float32"
+    return arguments | settings.engine
+
+
+def engine_environment(settings: ServeSettings, *, on_gpu: bool) -> dict[str, str]:
+    """Return the environment variables of a model's processes."""
+    if on_gpu:
+        return dict(QUIET_ENVIRONMENT)
+    return QUIET_ENVIRONMENT | {
+        # vLLM would bind every model's threads to the same cores, and leave one core to none of them.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(max(1, int(settings.cpus_per_replica))),
+    }
+
+
+def worker_bundle(settings: ServeSettings, *, on_gpu: bool) -> dict[str, float]:
+    """Return what Ray sets aside for each of an engine's workers."""
+    return {"GPU": 1.0} if on_gpu else {"CPU": settings.cpus_per_replica}
+
+
+def shortage(
+    num_models: int, settings: ServeSettings, resources: Mapping[str, float], *, on_gpu: bool
+) -> str | None:
+    """Return what the models need beyond what the cluster has now, in words, or None.
+
+    >>> shortage(3, ServeSettings(), {"GPU": 2.0}, on_gpu=True)
+    '3 models need 3 GPU, the cluster has 2'
+    """
+    kind, amount = next(iter(worker_bundle(settings, on_gpu=on_gpu).items()))
+    num_workers = num_models * settings.num_replicas
+    for axis in ("tensor", "pipeline"):
+        num_workers *= settings.engine.get(f"{axis}_parallel_size", 1)
+    needed = num_workers * amount + (0 if on_gpu else INGRESS_CPUS)
+    if needed <= resources.get(kind, 0.0):
+        return None
+    models = "1 model needs" if num_models == 1 else f"{num_models} models need"
+    return f"{models} {needed:g} {kind}, the cluster has {resources.get(kind, 0.0):g}"

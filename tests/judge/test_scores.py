@@ -311,8 +311,8 @@ def test_a_decimal_comma_in_pairs(first: float, second: float) -> None:
 PIECES = st.sampled_from(
     re.split(
         " ",
-        "4 5 4.5 8 9 10 45 -1 , . / - ( ) : * _ ½ ² inf nan score rating out of scale to I give it a Assistant 1 2"
-        " 's point stars and or The response is <think> </think> # | \ue001 \ue002 ٤ ５ 1. 1e5 % >",
+        "4 5 4.5 8 9 10 45 -1 , . / - ( ) : * _ ½ ² inf nan score rating out of scale to I give it a"
+        " Assistant 1 2 's point stars and or The response is <think> </think> # | \ue001 \ue002 ٤ ５ 1. 1e5 % >",
     )
 ) | st.sampled_from([" ", "\n", "\n\n", "\t", "", "\r\n"])
 REPLIES = st.text() | st.lists(PIECES, max_size=14).map("".join) | st.lists(PIECES, max_size=10).map(" ".join)

@@ -1,0 +1,177 @@
+"""The command line: one command per stage, flags that are short names for the recipe's settings; no logic."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from alpagasus_ray import __version__, commands
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.console import plain_console, take_terminal
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.recipe_files import load_recipe, recipe_names
+
+DEFAULT_RUN_DIR = "runs/default"
+
+JUDGE_FLAGS = {
+    "--judge": ("judge", str, "openai (any compatible server) or answer-key (the toy world's)"),
+    "--model": ("model", str, "the judge's model name"),
+    "--base-url": ("base_url", str, "an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"),
+    "--api-key-env": ("api_key_env", str, "the environment variable that holds the key"),
+    "--max-concurrency": ("max_concurrency", int, "requests in flight"),
+    "--reader": ("reader", str, "how a reply is read: robust, or original (the published code's)"),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="alpagasus",
+        description="Grade instruction data with an LLM judge, fine-tune on the best rows, serve, compare.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, act: Callable[..., None], help: str) -> argparse.ArgumentParser:
+        command = subparsers.add_parser(name, help=help, description=help)
+        command.set_defaults(act=act)
+        command.add_argument("--run-dir", default=None, help=f"where artifacts are kept ({DEFAULT_RUN_DIR})")
+        command.add_argument("--recipe", help=f"a YAML file, or one of: {', '.join(recipe_names())}")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            dest="overrides",
+            metavar="KEY=VALUE",
+            help="section.key=value",
+        )
+        return command
+
+    add("demo", commands.demo, "the whole experiment on a toy world: no network, no API key")
+    run = add("run", commands.run, "every stage of a recipe that is not done yet")
+    run.add_argument("--dry-run", action="store_true", help="show the stages and the recipe, do nothing")
+    _add_grade(add("grade", commands.grade, "score every row with an LLM judge"))
+    _add_select(add("select", commands.select, "choose an arm's rows"))
+    _add_train(add("train", commands.train, "fine-tune a base model on an arm"))
+    _add_serve(add("serve", commands.serve, "serve models behind one OpenAI-compatible endpoint"))
+    _add_generate(add("generate", commands.generate, "answer the test sets with an arm's model"))
+    _add_compare(add("compare", commands.compare, "judge two arms' answers in both orders"))
+    add("report", commands.report, "write the page that shows what happened")
+    return parser
+
+
+def _add_settings(
+    command: argparse.ArgumentParser, section: str, flags: dict[str, tuple[str, Callable[[str], Any], str]]
+) -> None:
+    for flag, (key, kind, help) in flags.items():
+        command.add_argument(flag, type=kind, dest=f"{section}.{key}", help=f"{help} [{section}.{key}]")
+
+
+def _add_grade(command: argparse.ArgumentParser) -> None:
+    _add_settings(
+        command,
+        "corpus",
+        {
+            "--data": ("data", str, "a JSON file in the Alpaca form"),
+            "--limit": ("limit", int, "grade only the first so many rows"),
+        },
+    )
+    rubric = {"--rubric": ("rubric", str, "accuracy or helpfulness")}
+    _add_settings(command, "grade", {**JUDGE_FLAGS, **rubric})
+
+
+def _add_select(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--arm", required=True, help="the arm's name")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--full", action="store_true", help="every row")
+    how.add_argument("--threshold", type=float, help="rows with this score or more")
+    how.add_argument("--top-k", type=int, help="so many of the best rows")
+    how.add_argument("--random", type=int, help="so many rows at random")
+    how.add_argument("--random-as", metavar="ARM", help="as many rows at random as another arm has")
+    command.add_argument("--seed", type=int, help="of the draw, and of ties (0)")
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--arm", required=True, help="the arm's name")
+    flags: dict[str, tuple[str, Callable[[str], Any], str]] = {
+        "--model": ("model", str, "the base model: a Hugging Face folder or hub id"),
+        "--strategy": ("strategy", str, "fsdp or single"),
+        "--workers": ("workers", int, "training processes"),
+        "--epochs": ("epochs", int, "passes over the arm"),
+        "--learning-rate": ("learning_rate", float, "at its peak"),
+    }
+    _add_settings(command, "train", flags)
+
+
+def _add_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("models", nargs="+", metavar="MODEL_DIR", help="a Hugging Face folder")
+    flags: dict[str, tuple[str, Callable[[str], Any], str]] = {
+        "--host": ("host", str, "loopback by default"),
+        "--port": ("port", int, "0: any free one"),
+    }
+    _add_settings(command, "serve", flags)
+
+
+def _add_generate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--arm", required=True, help="the arm's name")
+    flags: dict[str, tuple[str, Callable[[str], Any], str]] = {
+        "--testsets": ("testsets", lambda text: text.split(","), "JSONL files, separated by commas"),
+        "--base-url": ("base_url", str, "an endpoint that serves the arm already"),
+    }
+    _add_settings(command, "generate", flags)
+
+
+def _add_compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--a", help="a folder of answers; without --a and --b: the recipe's pairs of arms")
+    command.add_argument("--b", help="the folder to compare with")
+    command.add_argument("--out", help="where the verdicts on two folders go")
+    _add_settings(command, "compare", JUDGE_FLAGS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status (0 done, 2 for the user to mend, 1 a defect, 130 stopped)."""
+    args = build_parser().parse_args(argv)
+    console = plain_console()
+    try:
+        signal.signal(signal.SIGTERM, _interrupt)
+        run = RunDirectory(args.run_dir or ("runs/demo" if args.command == "demo" else DEFAULT_RUN_DIR))
+        recipe = _recipe(args, run)
+        logs = Path(run.path("logs")) if run.is_local else Path(tempfile.mkdtemp(prefix="alpagasus-logs-"))
+        console = take_terminal(logs / f"{args.command}.log")
+        args.act(commands.Context(args, run, recipe, console, logs))
+    except UserError as error:
+        console.say(f"alpagasus: {error}")
+        return 2
+    except KeyboardInterrupt:
+        console.say("alpagasus: stopped; what was finished is kept, the same command goes on from there")
+        return 130
+    except Exception:  # the last stop: a defect is shown whole, on the user's own stderr
+        console.say(traceback.format_exc())
+        return 1
+    return 0
+
+
+def _recipe(args: argparse.Namespace, run: RunDirectory) -> Recipe:
+    """Return the recipe that was named, or else the run's own, with the flags in it."""
+    flags = {key: value for key, value in vars(args).items() if "." in key} | commands.arm_flags(args)
+    # A limit belongs to the data that it was given with.
+    overrides = ["corpus.limit=null", *args.overrides] if flags.get("corpus.data") else args.overrides
+    name = args.recipe or ("demo" if args.command == "demo" else None)
+    stored = run.read_text(run.recipe) if name is None and run.exists(run.recipe) else None
+    return load_recipe(name, overrides, flags, stored=stored)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

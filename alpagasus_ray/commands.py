@@ -1,0 +1,148 @@
+"""What each command does: the recipe is resolved, the pipeline does the work, the result is shown."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.console import Console, duration
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe import Recipe
+
+if TYPE_CHECKING:
+    from alpagasus_ray.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every command is given."""
+
+    args: argparse.Namespace
+    run: RunDirectory
+    recipe: Recipe
+    console: Console
+    logs: Path
+
+
+def arm_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arm's settings that the flags of `select` stand for, under their dotted key."""
+    if getattr(args, "command", None) != "select":
+        return {}
+    choices: list[tuple[bool, dict[str, Any]]] = [
+        (args.full, {"selector": "full"}),
+        (args.threshold is not None, {"selector": "threshold", "threshold": args.threshold}),
+        (args.top_k is not None, {"selector": "top-k", "k": args.top_k}),
+        (args.random is not None, {"selector": "random", "count": args.random}),
+        (args.random_as is not None, {"selector": "random", "same_size_as": args.random_as}),
+    ]
+    chosen = [settings for given, settings in choices if given]
+    if chosen:
+        seed = {} if args.seed is None else {"seed": args.seed}
+        return {f"arms.{args.arm}": {**chosen[0], **seed}}
+    return {f"arms.{args.arm}.seed": args.seed}
+
+
+def demo(context: Context) -> None:
+    """Run the demo recipe."""
+    _run_all(context)
+
+
+def run(context: Context) -> None:
+    """Run a recipe, or show what that would do."""
+    if context.args.dry_run:
+        with _pipeline(context, keep_recipe=False) as pipeline:
+            pipeline.check()
+            context.console.result("\n".join([*pipeline.plan(), "", context.recipe.to_yaml()]))
+        return
+    _run_all(context)
+
+
+def grade(context: Context) -> None:
+    """Commit the corpus and its reviews."""
+    with _pipeline(context) as pipeline:
+        pipeline.corpus()
+        pipeline.grade()
+        settings = context.recipe.grade
+        context.console.result(f"{context.run.uri}/{context.run.reviews(settings.rubric, settings.model)}")
+
+
+def select(context: Context) -> None:
+    """Commit an arm's rows."""
+    with _pipeline(context) as pipeline:
+        pipeline.select(context.args.arm)
+        context.console.result(f"{context.run.uri}/{context.run.arm(context.args.arm)}/train.json")
+
+
+def train(context: Context) -> None:
+    """Commit an arm's model."""
+    with _pipeline(context) as pipeline:
+        pipeline.train(context.args.arm)
+        context.console.result(f"{context.run.uri}/{context.run.model(context.args.arm)}")
+
+
+def serve(context: Context) -> None:
+    """Serve models until Ctrl-C."""
+
+    def wait() -> None:
+        while True:
+            time.sleep(3600)
+
+    with _pipeline(context, keep_recipe=False) as pipeline:
+        pipeline.serve(context.args.models, wait)
+
+
+def generate(context: Context) -> None:
+    """Commit an arm's answers."""
+    with _pipeline(context) as pipeline:
+        pipeline.generate([context.args.arm])
+        context.console.result(f"{context.run.uri}/{context.run.answers(context.args.arm)}")
+
+
+def compare(context: Context) -> None:
+    """Commit the verdicts on the recipe's pairs, or on two folders of answers."""
+    args = context.args
+    if (args.a, args.b, args.out) == (None, None, None):
+        with _pipeline(context) as pipeline:
+            for a, b in context.recipe.compare.pairs:
+                pipeline.compare(a, b)
+            context.console.result(pipeline.summary())
+        return
+    if None in (args.a, args.b, args.out):
+        raise UserError("--a, --b and --out go together: two folders of answers, and where the verdicts go")
+    with _pipeline(context, keep_recipe=False) as pipeline:
+        pipeline.compare_folders(args.a, args.b, args.out)
+        context.console.result(f"{args.out}/results.json")
+
+
+def report(context: Context) -> None:
+    """Commit the report."""
+    with _pipeline(context) as pipeline:
+        pipeline.report()
+        context.console.result(f"{context.run.uri}/{context.run.report}/index.html")
+
+
+def _run_all(context: Context) -> None:
+    started_s = time.monotonic()
+    with _pipeline(context) as pipeline:
+        pipeline.run_all()
+        context.console.result(pipeline.summary())
+    took = duration(time.monotonic() - started_s)
+    context.console.result(f"\nReport: {context.run.uri}/{context.run.report}/index.html ({took})")
+
+
+@contextmanager
+def _pipeline(context: Context, keep_recipe: bool = True) -> Iterator[Pipeline]:
+    # Imported here: --help and a wrong flag need not wait for Ray.
+    from alpagasus_ray.pipeline import Pipeline
+    from alpagasus_ray.ray_session import RaySession
+
+    if keep_recipe:
+        context.run.write_text(context.run.recipe, context.recipe.to_yaml())
+    with RaySession(context.logs) as session:
+        yield Pipeline(context.run, context.recipe, session, context.console)

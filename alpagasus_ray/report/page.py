@@ -1,0 +1,267 @@
+"""What stands on the page: its records, its sentences, and the template that they go into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from alpagasus_ray.manifests import Manifest
+from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.report.collecting import Arm, Histogram, Pair, Result
+from alpagasus_ray.report.figures import Picture, time_words
+
+TEMPLATE = "page.html.jinja"
+ALPHA = 0.05
+RULES = {
+    "paper": "Win: two wins, or a win and a draw. Tie: two draws, or a win and a loss. Lose: the mirror.",
+    "mt-bench": "Win: a win in both orders. Lose: a loss in both. Anything else is a tie.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A result in one sentence."""
+
+    verdict: str
+    """better, worse, no clear difference, not judged; empty where nothing was compared."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One prompt that both arms answered, with the scores (A, B) of both orders."""
+
+    a: str
+    b: str
+    kind: str
+    testset: str
+    prompt_id: str
+    category: str | None
+    question: str
+    answer_a: str
+    answer_b: str
+    first: tuple[float | None, float | None]
+    swapped: tuple[float | None, float | None]
+    judge_texts: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """What one artifact's manifest counts."""
+
+    stage: str
+    folder: str
+    counts: Mapping[str, Any]
+    failures: Mapping[str, int]
+    wall_time_s: float
+    tokens: int | None
+    cost_usd: float | None
+    """None where the price is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that the report shows: report.json is this, index.html is this in words."""
+
+    headlines: tuple[Headline, ...]
+    pairs: tuple[Pair, ...]
+    histograms: tuple[Histogram, ...]
+    arms: tuple[Arm, ...]
+    examples: tuple[Example, ...]
+    stages: tuple[StageRow, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, str]
+    missing: tuple[str, ...]
+    outdated: tuple[str, ...]
+    """Folders that were made from an earlier state of their inputs."""
+
+
+def render_page(facts: Facts, pictures: Mapping[str, Picture]) -> str:
+    """Return the report as one HTML page that fetches nothing."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # answers come from models and prompts from anywhere
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "whole": lambda value: "–" if value is None else f"{value:,}",
+        "decimal": lambda value, digits=2: "–" if value is None else f"{value:.{digits}f}",
+        "share": lambda value, of: (
+            f"{value / of:.1%}".replace("%", " %") if value is not None and of else "–"
+        ),
+        "time": lambda value: "–" if value is None else time_words(value),
+        "counts": _counted,
+        "cost": lambda value: "not priced" if value is None else f"${value:,.2f}",
+    }
+    costs = [row.cost_usd for row in facts.stages if row.cost_usd is not None]
+    return environment.get_template(TEMPLATE).render(
+        facts=facts,
+        svgs={name: Markup(picture.svg) for name, picture in pictures.items()},
+        arms_by_name={arm.name: arm for arm in facts.arms},
+        rule=RULES[facts.settings.get("Comparison", {}).get("rule", "paper")],
+        total_cost=sum(costs) if costs else None,
+        verdict=verdict,
+        interval=interval_words,
+        speed=speed_words,
+        chosen=_chosen_words,
+    )
+
+
+def verdict(result: Result | None) -> str:
+    """Return what a result says of A: better, worse, no clear difference, or not judged.
+
+    The interval decides. Where all verdicts agree it is a point, whatever their number, and no measure of
+    doubt: there the exact sign test decides.
+    """
+    if result is None or result.winning_score is None:
+        return "not judged"
+    low, high = result.low, result.high
+    if low is None or high is None:
+        return "no clear difference"
+    if low == high and (result.p_exact is None or result.p_exact >= ALPHA):
+        return "no clear difference"
+    return "better" if low > 1 else "worse" if high < 1 else "no clear difference"
+
+
+def headlines(pairs: Sequence[Pair], arms: Sequence[Arm], histograms: Sequence[Histogram]) -> list[Headline]:
+    """Return the run's results in a sentence each, from its furthest stage; the first is the main one."""
+    if pairs:
+        sizes = {arm.name: arm.kept for arm in arms}
+        return [_pair_headline(pair, sizes) for pair in pairs]
+    cuts = [cut for histogram in histograms for cut in histogram.cuts]
+    if cuts:
+        return [
+            Headline(
+                "",
+                f"{cut.arm}: {cut.kept:,} rows ({cut.share:.1%}) have a score of {cut.threshold:g} or more.",
+            )
+            for cut in cuts
+        ]
+    if histograms:
+        scored = [(sum(count for _, count in histogram.bars), histogram) for histogram in histograms]
+        return [
+            Headline("", f"{count:,} rows scored for {histogram.rubric} by {histogram.judge_model}.")
+            for count, histogram in scored
+        ]
+    return [Headline("", "Nothing graded or compared yet.")]
+
+
+def _pair_headline(pair: Pair, sizes: Mapping[str, int | None]) -> Headline:
+    a, b = (f"{name} ({size:,} rows)" if (size := sizes.get(name)) else name for name in (pair.a, pair.b))
+    result, said = pair.overall, verdict(pair.overall)
+    if result is None or result.winning_score is None:
+        return Headline(said, f"{a} against {b}: no prompt was judged in both orders.")
+    sentence = {
+        "better": f"{a} did better than {b}",
+        "worse": f"{a} did worse than {b}",
+        "no clear difference": f"No clear difference between {a} and {b}",
+    }[said]
+    return Headline(said, f"{sentence}: winning score {result.winning_score:.2f}, {interval_words(result)}.")
+
+
+def interval_words(result: Result) -> str:
+    """Return a result's interval such as `95 % interval 1.33 to 1.50`."""
+    if result.low is None or result.high is None:
+        return "no interval computed"
+    return f"{100 * result.confidence:g} % interval {result.low:.2f} to {result.high:.2f}"
+
+
+def speed_words(time_s: float, other_s: float) -> str:
+    """Return how a training time compares with another.
+
+    >>> speed_words(12.0, 60.0)
+    '5.0 times faster'
+    """
+    if not time_s or not other_s:
+        return ""
+    faster = other_s >= time_s
+    ratio = other_s / time_s if faster else time_s / other_s
+    return f"{ratio:.1f} times {'faster' if faster else 'slower'}"
+
+
+def stage_rows(manifests: Mapping[str, Manifest]) -> list[StageRow]:
+    """Return one row for each artifact."""
+    return [
+        StageRow(
+            stage=manifest.stage,
+            folder=folder,
+            counts=manifest.counts,
+            failures=manifest.failures,
+            wall_time_s=manifest.wall_time_s,
+            tokens=sum(spent) if (spent := _spent_tokens(manifest)) else None,
+            cost_usd=manifest.cost_usd,
+        )
+        for folder, manifest in manifests.items()
+    ]
+
+
+def settings_shown(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
+    """Return the settings that shaped what is there, by the name of their step."""
+    grade, train, generate, compare = recipe.grade, recipe.train, recipe.generate, recipe.compare
+    sections: dict[str, tuple[str, dict[str, Any]]] = {
+        "reviews": (
+            "Grading",
+            {"rubric": grade.rubric, "reader": grade.reader, **grade.shapes_result()},
+        ),
+        "models": ("Training", {"model": train.model, **train.shapes_result()}),
+        "answers": ("Answers", {"testsets": ", ".join(generate.testsets), **generate.shapes_result()}),
+        "verdicts": (
+            "Comparison",
+            {
+                "rule": compare.rule,
+                "reader": compare.reader,
+                **compare.shapes_result(),
+                "num_resamples": compare.num_resamples,
+                "seed": compare.seed,
+            },
+        ),
+    }
+    there = {folder.partition("/")[0] for folder in manifests}
+    return {
+        title: {name: _without_password(value) for name, value in values.items() if value is not None}
+        for top, (title, values) in sections.items()
+        if top in there
+    }
+
+
+def versions_shown(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """Return the versions of the packages that the artifacts were made with."""
+    found: dict[str, set[str]] = {}
+    for manifest in manifests.values():
+        for package, version in manifest.versions.items():
+            found.setdefault(package, set()).add(version)
+    return {package: ", ".join(sorted(versions)) for package, versions in sorted(found.items())}
+
+
+def _chosen_words(arm: Arm) -> str:
+    kept = {name: value for name, value in arm.settings.items() if value is not None}
+    if arm.selector != "random":
+        kept.pop("seed", None)  # it plays no part
+    words = [f"{name.replace('_', ' ')} {value}" for name, value in kept.items() if name != arm.selector]
+    own = [f"{arm.selector} {kept[arm.selector]}"] if arm.selector in kept else [arm.selector or "–"]
+    return ", ".join(own + words)
+
+
+def _spent_tokens(manifest: Manifest) -> list[int]:
+    names = ("prompt_tokens", "completion_tokens")
+    return [manifest.details[name] for name in names if isinstance(manifest.details.get(name), int)]
+
+
+def _without_password(value: Any) -> Any:
+    """Return a URL without the user and password that some servers are reached with."""
+    return re.sub(r"//[^/@]*@", "//", value) if isinstance(value, str) else value
+
+
+def _counted(counts: Mapping[str, Any]) -> str:
+    words = [
+        f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int)
+    ]
+    return ", ".join(words) or "–"

@@ -1,0 +1,201 @@
+"""The models behind one endpoint: ray.serve.llm with vLLM. The stage's one module that imports ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import serve
+from ray.serve.schema import (
+    ApplicationStatus,
+    ApplicationStatusOverview,
+    DeploymentStatus,
+    DeploymentStatusOverview,
+)
+
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.serve.causes import cause_in_one_line
+from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, wait_until_answering
+from alpagasus_ray.serve.engine_settings import deployment_name, ingress_config, llm_config, shortage
+from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, check_names_differ
+from alpagasus_ray.serve.ports import address_to_ask, check_port_free, free_port
+
+if TYPE_CHECKING:
+    from alpagasus_ray.recipe import ServeSettings
+
+APPLICATION = "alpagasus"
+POLL_S = 1.0
+SERVER_CLASS = "FolderServer"
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+"""Of an application and of a deployment: Serve gives it up, or has lost it."""
+
+
+@contextmanager
+def serving(
+    models: Sequence[ServedModel],
+    settings: ServeSettings,
+    *,
+    report: Callable[[str], None] = lambda line: None,
+) -> Iterator[Endpoint]:
+    """Serve the models behind one OpenAI-compatible endpoint for as long as the context lasts.
+
+    Ray is up already; the endpoint listens on its head node. GPUs are used when the cluster has any,
+    else CPUs. The body starts once every model has answered; `report` gets a line when something has
+    changed. At the end, whatever ended it, no process and no actor of the endpoint is left.
+
+    Raises UserError when a folder is no model, the port is taken, Serve runs already, a model cannot
+    be loaded, or not all of them answer within `settings.startup_timeout_s`.
+    """
+    check_names_differ(models)
+    for model in models:
+        check_model_folder(model.folder)
+    check_port_free(settings.host, settings.port)
+    if serve.status().proxies:
+        raise UserError("Ray Serve runs in this cluster already: stop it first with `serve shutdown`.")
+    startup = _Startup(
+        models=tuple(models),
+        settings=settings,
+        port=free_port(settings.host, settings.port),
+        until_s=time.monotonic() + settings.startup_timeout_s,
+        report=report,
+    )
+    try:
+        startup.deploy()
+        startup.wait_until_loaded()
+        yield startup.wait_until_answering()
+    finally:
+        serve.shutdown()
+
+
+@dataclass(frozen=True)
+class _Startup:
+    """The way from folders to an endpoint that answers."""
+
+    models: tuple[ServedModel, ...]
+    settings: ServeSettings
+    port: int
+    until_s: float
+    report: Callable[[str], None]
+
+    def deploy(self) -> None:
+        """Hand the models to Serve, which starts them all at once."""
+        resources = ray.cluster_resources()
+        on_gpu = resources.get("GPU", 0) > 0
+        self.report(f"starting {len(self.models)} model(s) on {'GPUs' if on_gpu else 'CPUs'}")
+        if lacking := shortage(len(self.models), self.settings, resources, on_gpu=on_gpu):
+            self.report(f"{lacking}: waiting for more")
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": self.settings.host, "port": self.port},
+            logging_config={"enable_access_log": False},
+        )
+        # Imports vLLM and torch: 10 s and more, which only who serves should pay.
+        from ray.serve.llm import LLMConfig, build_openai_app
+
+        server_class = _folder_server_class(on_gpu=on_gpu)
+        configs = [
+            LLMConfig(**llm_config(model, index, self.settings, on_gpu=on_gpu, server_class=server_class))
+            for index, model in enumerate(self.models)
+        ]
+        application = build_openai_app(
+            {"llm_configs": configs, "ingress_deployment_config": ingress_config()}
+        )
+        serve.run_many(
+            [serve.RunTarget(application, name=APPLICATION, route_prefix="/")],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+
+    def wait_until_loaded(self) -> None:
+        """Return once Serve says that everything runs, telling how many models are loaded."""
+        told = 0
+        while True:
+            application = self._check_alive()
+            loaded = [model for model in self.models if self._is_loaded(application, model)]
+            if len(loaded) > told:
+                told = len(loaded)
+                self.report(f"{told} of {len(self.models)} models loaded")
+            if application.status == ApplicationStatus.RUNNING:
+                return
+            if time.monotonic() >= self.until_s:
+                late = ", ".join(model.name for model in self.models if model not in loaded) or "the endpoint"
+                raise UserError(
+                    f"After {self.settings.startup_timeout_s:g} s, {late} has not started: "
+                    "free CPUs, GPUs or memory, serve fewer models, or raise serve.startup_timeout_s."
+                )
+            time.sleep(POLL_S)
+
+    def wait_until_answering(self) -> Endpoint:
+        """Return the endpoint once each model has completed a token through it."""
+        base_url = f"http://{address_to_ask(self.settings.host)}:{self.port}/v1"
+        endpoint = Endpoint(base_url, tuple(model.name for model in self.models))
+        try:
+            wait_until_answering(endpoint, self.until_s - time.monotonic(), while_waiting=self._check_alive)
+        except NotAnsweringError as error:
+            raise UserError(
+                f"The models are loaded, but {base_url} does not answer from this machine ({error}): "
+                "run this on the cluster's head node."
+            ) from error
+        self.report(f"{', '.join(endpoint.model_names)} at {base_url}")
+        return endpoint
+
+    def _check_alive(self) -> ApplicationStatusOverview:
+        """Return Serve's view of the application; raises UserError once it has given it up."""
+        application = serve.status().applications[APPLICATION]
+        if application.status not in FAILED:
+            return application
+        for model in self.models:
+            deployment = self._deployment(application, model)
+            if deployment is not None and deployment.status in FAILED:
+                raise UserError(
+                    f'"{model.name}" ({model.folder}) cannot be served: '
+                    f"{cause_in_one_line(deployment.message)} (all of it: Ray's log of the replica)"
+                )
+        raise UserError(f"The endpoint has failed: {cause_in_one_line(application.message)}")
+
+    def _deployment(
+        self, application: ApplicationStatusOverview, model: ServedModel
+    ) -> DeploymentStatusOverview | None:
+        """Return the state of one model, None before Serve has heard of it."""
+        name = deployment_name(model.name, self.models.index(model))
+        return application.deployments.get(f"{SERVER_CLASS}:{name}")
+
+    def _is_loaded(self, application: ApplicationStatusOverview, model: ServedModel) -> bool:
+        deployment = self._deployment(application, model)
+        return deployment is not None and deployment.status == DeploymentStatus.HEALTHY
+
+
+def _folder_server_class(*, on_gpu: bool) -> type:
+    """Return ray.serve.llm's server, made to start in half the processes when the weights are local files.
+
+    As it comes, a model on CPUs is four processes, each of which spends 12 to 15 s of CPU time on
+    importing vLLM, and a telemetry actor that stays behind: with three models on two cores, minutes.
+    Where the engine's override no longer fits a later Ray, start-up gets slower and nothing else changes.
+    """
+    from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+    from ray.serve.llm.deployment import LLMServer
+
+    class OneProcessEngine(VLLMEngine):  # type: ignore[misc]
+        def _start_async_llm_engine(self, arguments: Any, config: Any, *rest: Any) -> Any:
+            if config.parallel_config.world_size == 1:
+                # The lone worker shares the engine's process; Ray asks for one of its own in any case.
+                config.parallel_config.distributed_executor_backend = "uni"
+            return super()._start_async_llm_engine(arguments, config, *rest)
+
+    class FolderServer(LLMServer):  # type: ignore[misc]
+        async def __init__(self, llm_config: Any, **options: Any) -> None:  # type: ignore[misc]
+            # There is nothing to download: a task that would look for it imports vLLM first.
+            llm_config.get_or_create_callback().ctx.run_init_node = False
+            engine_class = VLLMEngine if on_gpu else OneProcessEngine
+            await super().__init__(llm_config, engine_cls=engine_class, **options)
+
+        async def start(self) -> None:
+            # Not super().start(), which goes on to start the telemetry actor and waits for it.
+            self.engine = self._engine_cls(self._llm_config)
+            await self.engine.start()
+
+    return FolderServer
