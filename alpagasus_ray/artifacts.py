@@ -91,6 +91,7 @@ class RunDirectory:
     recipe = "recipe.yaml"
     toyworld = "toyworld"
     triplets = "triplets"
+    rejected = "triplets/rejected.json"
     report = "report"
 
     @staticmethod

@@ -21,7 +21,9 @@ from alpagasus_ray.recipe_files import load_recipe, recipe_names
 
 DEFAULT_RUN_DIR = "runs/default"
 
-JUDGE_FLAGS = {
+Flags = dict[str, tuple[str, Callable[[str], Any], str]]
+"""Recipe key within its section, type and help, by flag."""
+JUDGE_FLAGS: Flags = {
     "--judge": ("judge", str, "openai (any compatible server) or answer-key (the toy world's)"),
     "--model": ("model", str, "the judge's model name"),
     "--base-url": ("base_url", str, "an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"),
@@ -68,23 +70,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_settings(
-    command: argparse.ArgumentParser, section: str, flags: dict[str, tuple[str, Callable[[str], Any], str]]
-) -> None:
+def _add_settings(command: argparse.ArgumentParser, section: str, flags: Flags) -> None:
     for flag, (key, kind, help) in flags.items():
         command.add_argument(flag, type=kind, dest=f"{section}.{key}", help=f"{help} [{section}.{key}]")
 
 
 def _add_grade(command: argparse.ArgumentParser) -> None:
-    _add_settings(
-        command,
-        "corpus",
-        {
-            "--data": ("data", str, "a JSON file in the Alpaca form"),
-            "--limit": ("limit", int, "grade only the first so many rows"),
-        },
-    )
-    rubric = {"--rubric": ("rubric", str, "accuracy or helpfulness")}
+    data: Flags = {
+        "--data": ("data", str, "a JSON file in the Alpaca form"),
+        "--limit": ("limit", int, "grade only the first so many rows"),
+    }
+    _add_settings(command, "corpus", data)
+    rubric: Flags = {"--rubric": ("rubric", str, "accuracy or helpfulness")}
     _add_settings(command, "grade", {**JUDGE_FLAGS, **rubric})
 
 
@@ -101,7 +98,7 @@ def _add_select(command: argparse.ArgumentParser) -> None:
 
 def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arm", required=True, help="the arm's name")
-    flags: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    flags: Flags = {
         "--model": ("model", str, "the base model: a Hugging Face folder or hub id"),
         "--strategy": ("strategy", str, "fsdp or single"),
         "--workers": ("workers", int, "training processes"),
@@ -113,7 +110,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
 
 def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("models", nargs="+", metavar="MODEL_DIR", help="a Hugging Face folder")
-    flags: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    flags: Flags = {
         "--host": ("host", str, "loopback by default"),
         "--port": ("port", int, "0: any free one"),
     }
@@ -122,7 +119,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
 
 def _add_generate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arm", required=True, help="the arm's name")
-    flags: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    flags: Flags = {
         "--testsets": ("testsets", lambda text: text.split(","), "JSONL files, separated by commas"),
         "--base-url": ("base_url", str, "an endpoint that serves the arm already"),
     }

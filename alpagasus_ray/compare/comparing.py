@@ -14,7 +14,6 @@ from alpagasus_ray.compare.statistics import pool, summarize
 from alpagasus_ray.compare.verdicts import Verdict
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import answers_from_jsonl, read_answer_folder
-from alpagasus_ray.judge.pool import ask_pilot, judge_rows
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
 from alpagasus_ray.llm.asking import failure_kind
@@ -88,6 +87,9 @@ def _judge(
     console: Console,
     names: tuple[str, str],
 ) -> Made:
+    # Imported here: it brings Ray and the judge's SDK, seconds that finished verdicts need not wait.
+    from alpagasus_ray.judge.pool import ask_pilot, judge_rows
+
     judge_key(settings)
     judged: list[dict[str, Any]] = []
     asked = 0

@@ -66,7 +66,7 @@ def write_toyworld(run: RunDirectory, settings: ToyworldSettings) -> list[str]:
 def _ingest(run: RunDirectory, path: Path, limit: int | None) -> Made:
     corpus = ingest(read_json_rows(path), limit)
     run.write_table(f"{run.triplets}/part-00000.parquet", corpus.to_table())
-    run.write_text(f"{run.triplets}/rejected.json", json.dumps(corpus.rejected, indent=1) + "\n")
+    run.write_text(run.rejected, json.dumps(corpus.rejected, indent=1) + "\n")
     return Made(
         counts={
             "rows": len(corpus.rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ class Corpus:
     rows: list[dict[str, Any]] = field(default_factory=list)
     """As the TRIPLETS schema says."""
     rejected: list[dict[str, Any]] = field(default_factory=list)
-    """Objects with position, reason and the source row."""
+    """Objects with position, id, reason and the source row."""
 
     @property
     def num_duplicates(self) -> int:
@@ -68,6 +69,11 @@ def read_json_rows(path: str | Path) -> list[Any]:
     return rows
 
 
+def read_rejected(text: str) -> list[dict[str, Any]]:
+    """Return the rows that were set aside, from the text of rejected.json: position, id and reason."""
+    return [{name: row[name] for name in ("position", "id", "reason")} for row in json.loads(text)]
+
+
 def read_text(path: str | Path) -> str:
     """Return a UTF-8 file's text; raises UserError that names the file and what is wrong with it."""
     try:
@@ -93,7 +99,7 @@ def ingest(source_rows: Iterable[Any], limit: int | None = None) -> Corpus:
             source.encode()  # a lone surrogate cannot be written anywhere
         except (RejectedRowError, UnicodeEncodeError) as error:
             reason = str(error) if isinstance(error, RejectedRowError) else "text is not valid Unicode"
-            corpus.rejected.append({"position": position, "reason": reason, "row": row})
+            corpus.rejected.append({"position": position, "id": _row_id(row), "reason": reason, "row": row})
             continue
         corpus.rows.append(
             {
@@ -111,6 +117,12 @@ def ingest(source_rows: Iterable[Any], limit: int | None = None) -> Corpus:
     if not corpus.rows:
         raise UserError(f"no row is usable: {describe_failures(corpus.failures())}")
     return corpus
+
+
+def _row_id(row: object) -> str:
+    """Return a hash that names a row which is no triplet."""
+    text = json.dumps(row, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def describe_failures(failures: dict[str, int]) -> str:

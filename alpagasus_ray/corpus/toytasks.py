@@ -69,7 +69,7 @@ class Task:
     draw: Callable[[Random], dict[str, str]]
     """Fills the gaps at random."""
     answer: Callable[[Slots], tuple[str, ...] | None]
-    """Every right answer, the fullest first; None when the gaps hold what the world does not know."""
+    """Every right answer: in full, then the bare word, then others. None for gaps of no known meaning."""
 
 
 def join_words(words: list[str] | tuple[str, ...]) -> str:
@@ -447,18 +447,5 @@ TASKS: tuple[Task, ...] = (
     ),
 )
 
-OPENINGS = (
-    "",
-    "Hello! ",
-    "Please help. ",
-    "Quick question: ",
-    "Next one: ",
-    "A short task: ",
-    "I wonder: ",
-    "Homework: ",
-    "Tell me, please. ",
-    "For a quiz: ",
-    "One more: ",
-    "Good morning! ",
-)
+OPENINGS = ("", "Hello! ", "Please help. ", "Quick question: ", "Next one: ", "A short task: ")
 """What a prompt may begin with, whatever the task; the empty one comes first."""

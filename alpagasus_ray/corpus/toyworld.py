@@ -27,6 +27,8 @@ _TEST_PROMPTS_IN = 6
 """One prompt in so many belongs to the test sets."""
 _PLAIN_SHARE = 0.7
 """The share of prompts that begin with no opening."""
+_CARRIERS = ("The answer is", "It is", "They are")
+"""What a bare answer may be led in with."""
 _MAX_DRAWS = 2_000
 """So many draws in a row without a new prompt mean that the world holds no more of them."""
 
@@ -38,7 +40,7 @@ class Solution:
     answer: str
     """The right answer in full."""
     accepted: tuple[str, ...]
-    """Every right answer: the full one first, then shorter ones such as the bare word."""
+    """Every right answer: the full one first, then the bare word, then other ways to put it."""
     category: str
     """The kind of task."""
     testset: str
@@ -46,7 +48,9 @@ class Solution:
 
     def accepts(self, text: str) -> bool:
         """Return whether the text is a right answer; capitals and punctuation do not matter."""
-        return words_of(text) in [words_of(answer) for answer in self.accepted]
+        said = words_of(text)
+        led_in = [f"{carrier} {self.accepted[1]}" for carrier in _CARRIERS]
+        return any(said == words_of(answer) for answer in (*self.accepted, *led_in))
 
 
 def words_of(text: str) -> list[str]:

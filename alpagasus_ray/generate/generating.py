@@ -20,7 +20,6 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.asking import Asked, Asker, failure_kind
 from alpagasus_ray.llm.chat import EndpointError, Message, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
-from alpagasus_ray.llm.openai_chat import OpenAIChat
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.recipe import TOYWORLD, GenerateSettings, Recipe
 from alpagasus_ray.recipe_files import require_key
@@ -72,6 +71,8 @@ class Generation:
     async def _ask_all(
         self, base_url: str, replies: Ledger, console: Console
     ) -> dict[tuple[str, str], Asked]:
+        from alpagasus_ray.llm.openai_chat import OpenAIChat  # the SDK takes a second to import
+
         settings = self.settings
         key = require_key(settings.api_key_env)
         model = OpenAIChat(base_url, key, settings.timeout_s, settings.max_retries)

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from alpagasus_ray.artifacts import REVIEWS, RunDirectory
 from alpagasus_ray.console import Console
+from alpagasus_ray.corpus.ingest import read_rejected
 from alpagasus_ray.grade.reviews import Review
-from alpagasus_ray.judge.pool import ask_pilot, judge_rows
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import RUBRICS
 from alpagasus_ray.llm.asking import failure_kind
@@ -49,6 +49,9 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
 
 
 def _grade(run: RunDirectory, recipe: Recipe, folder: str, session: RaySession, console: Console) -> Made:
+    # Imported here: it brings Ray and the judge's SDK, seconds that finished reviews need not wait.
+    from alpagasus_ray.judge.pool import ask_pilot, judge_rows
+
     settings, ledger = recipe.grade, recipe.ledger or run.ledger
     judge_key(settings)
     rubric = RUBRICS[settings.rubric]
@@ -56,6 +59,12 @@ def _grade(run: RunDirectory, recipe: Recipe, folder: str, session: RaySession, 
     pilot = ask_pilot(rows.slice(0, 1).to_pylist()[0], settings, settings.reader, rubric, ledger)
     session.connect()
     tally = _Tally(asked=not pilot.from_ledger)
+    set_aside = [
+        Review.of_rejected_row(row, settings.rubric, settings.model).to_dict()
+        for row in read_rejected(run.read_text(run.rejected))
+    ]
+    tally.add_set_aside(set_aside)
+    run.write_table(f"{folder}/set-aside.parquet", pa.Table.from_pylist(set_aside, schema=REVIEWS))
     with console.progress("grade", rows.num_rows) as progress:
         chunks = judge_rows(rows, settings, settings.reader, rubric, ledger)
         for number, table in enumerate(_tables(chunks, tally, recipe, progress.advance)):
@@ -71,7 +80,7 @@ class _Tally:
     """Counts what passes by, so that nothing has to be held."""
 
     def __init__(self, asked: int) -> None:
-        self.reviews = 0
+        self.reviews = self.set_aside = 0
         self.asked = asked
         self.tokens = Counter({"prompt_tokens": 0, "completion_tokens": 0})
         self.failures: Counter[str] = Counter()
@@ -87,6 +96,12 @@ class _Tally:
             if review["failure"]:
                 self.failures[failure_kind(review["failure"])] += 1
 
+    def add_set_aside(self, reviews: list[dict[str, Any]]) -> None:
+        self.reviews += len(reviews)
+        self.set_aside = len(reviews)
+        self.digest.add(reviews)
+        self.failures.update(failure_kind(review["failure"]) for review in reviews)
+
     def made(self, rubric: str, judge_model: str) -> Made:
         failed = self.failures.total()
         return Made(
@@ -94,7 +109,7 @@ class _Tally:
                 "reviews": self.reviews,
                 "scored": self.reviews - failed,
                 "asked": self.asked,
-                "from_ledger": self.reviews - self.asked,
+                "from_ledger": self.reviews - self.set_aside - self.asked,
             },
             failures=self.failures,
             details={"rubric": rubric, "judge_model": judge_model, **self.tokens},

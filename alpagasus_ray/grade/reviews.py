@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from alpagasus_ray.llm.asking import SET_ASIDE
+
 
 @dataclass(frozen=True, slots=True)
 class Review:
@@ -34,6 +36,11 @@ class Review:
             prompt_tokens=row["prompt_tokens"],
             completion_tokens=row["completion_tokens"],
         )
+
+    @classmethod
+    def of_rejected_row(cls, row: Mapping[str, Any], rubric: str, judge_model: str) -> Review:
+        """Return the review of a row that was set aside before any judge was asked: the reason why."""
+        return cls(row["id"], rubric, judge_model, None, f"{SET_ASIDE}: {row['reason']}", None, 0, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row of the REVIEWS schema."""

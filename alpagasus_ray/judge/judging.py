@@ -15,7 +15,7 @@ import pyarrow as pa
 from alpagasus_ray.judge.providers import build_judge
 from alpagasus_ray.judge.rubrics import Rubric
 from alpagasus_ray.judge.scores import READERS, UnreadableScoreError
-from alpagasus_ray.llm.asking import Asked, Asker
+from alpagasus_ray.llm.asking import UNREADABLE, Asked, Asker
 from alpagasus_ray.llm.chat import Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.recipe import JudgeSettings
@@ -132,4 +132,4 @@ class Judge:
         try:
             return Judgment(self._read(reply.text, self._rubric), None, reply.text, *usage)
         except UnreadableScoreError as error:
-            return Judgment(None, f"unreadable: {error}", reply.text, *usage)
+            return Judgment(None, f"{UNREADABLE}: {error}", reply.text, *usage)

@@ -68,7 +68,8 @@ def ask_pilot(
 ) -> Judgment:
     """Return the judgment of one row, asked before anything is started.
 
-    So a bad key or address costs one request and no cluster. The reply goes to the ledger like any other. Raises UserError with the endpoint's own words.
+    So a bad key or address costs one request and no cluster. The reply goes to the ledger like any
+    other. Raises UserError with the endpoint's own words.
     """
     impatient = settings.model_copy(update={"max_retries": min(settings.max_retries, 1)})
     judge = Judge(impatient, reader, rubric, ledger, max_concurrency=1)

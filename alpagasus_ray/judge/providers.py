@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from alpagasus_ray.judge.answer_key import AnswerKeyChat
 from alpagasus_ray.llm.chat import ChatModel
-from alpagasus_ray.llm.openai_chat import OpenAIChat
 from alpagasus_ray.recipe import JudgeSettings
 from alpagasus_ray.recipe_files import require_key
 
 
 def _openai(settings: JudgeSettings) -> ChatModel:
+    from alpagasus_ray.llm.openai_chat import OpenAIChat  # the SDK takes a second to import
+
     return OpenAIChat(settings.base_url, judge_key(settings), settings.timeout_s, settings.max_retries)
 
 

@@ -58,7 +58,7 @@ def original(text: str, rubric: ScoreFormat) -> tuple[float, ...]:
 
     Source: gpt4life/alpagasus, rating/get_scores.py and evaluation/eval.py. "8, 9" is unreadable there,
     since the comma becomes a second space. One departure: where that code gives -1, or a number off the
-    scale, this is a failure; no published score is off the scale.
+    scale, this is a failure; the published histogram has none above it.
     """
     line = text.split("\n", 1)[0]
     parts = line.replace(",", " ").split(" ") if rubric.scores_per_reply == 2 else [line]
@@ -119,7 +119,8 @@ _ALIKE = str.maketrans(
     | {"—": " - ", "’": "'", "（": "(", "）": ")", "∞": " infinity "}
     | dict.fromkeys("\u200b\u2060\ufeff\ue001\ue002", "")
 )
-_MARKUP = re.compile(r"^(?:> )+|</?[A-Za-z]\w*>|[*`#\"~|$\\]+|(?<![^\W_])_+|_+(?![^\W_])")
+_MARKUP = re.compile(r"^(?:> )+|</?[A-Za-z]\w*>|[*`#\"~|$\\]+")
+_EMPHASIS = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 _LIST_MARKER = re.compile(r"^\(?[12][.)] (?=\S)")
 
 
@@ -135,7 +136,8 @@ def _first_lines(text: str) -> list[str]:
 
 def _without_markup(line: str) -> str:
     line = re.sub(r"(?<=\d) ?½", ".5", line.translate(_ALIKE))
-    line = " ".join(_MARKUP.sub(" ", line.strip()).split())
+    line = _MARKUP.sub(" ", line.strip())
+    line = " ".join((_EMPHASIS.sub(" ", line) if "_" in line else line).split())
     return _LIST_MARKER.sub("", line)
 
 
@@ -241,9 +243,8 @@ class _Line:
 def _read_line(line: str, rubric: ScoreFormat) -> _Line:
     """Raise UnreadableScoreError where the line holds numbers but is no score statement."""
     wanted = rubric.scores_per_reply
-    line = _without_scale(_with_marked_names(_without_markup(line), wanted), rubric.scale)
-    sentences = _SENTENCE_END.split(line)
-    tokens = _TOKEN.findall(next((part for part in sentences if any(map(str.isdecimal, part))), line))
+    line = _without_markup(line)
+    tokens = _TOKEN.findall(_score_sentence(line, rubric))
     words = {token.casefold() for token in tokens if _is_word(token)}
     if words & _INFINITE and words - _INFINITE <= _LEAD_IN:
         raise UnreadableScoreError(NOT_FINITE)
@@ -254,10 +255,22 @@ def _read_line(line: str, rubric: ScoreFormat) -> _Line:
     marks = {_NAME_1: "1", _NAME_2: "2"}
     return _Line(
         scores=tuple(value for place in places for value in values[place]),
-        order="".join(marks.get(token, "s" * len(values.get(at, ()))) for at, token in enumerate(tokens)),
+        order="".join(marks.get(token, "s" * len(values.get(at, ()))) for at, token in enumerate(tokens))
+        if places or words <= _LEAD_IN
+        else "",  # names in prose say nothing of the order of the scores
         has_words=bool(words),
         leads_on=wanted == 2 if places else line.endswith(":") or words <= _LEAD_IN,
     )
+
+
+def _score_sentence(line: str, rubric: ScoreFormat) -> str:
+    """Return the first sentence with a number in it, names and scale apart; or else the whole line."""
+    for sentence in _SENTENCE_END.split(line):
+        marked = _with_marked_names(sentence, rubric.scores_per_reply)
+        bare = _without_scale(marked, rubric.scale)
+        if any(map(str.isdecimal, bare)):
+            return bare
+    return _with_marked_names(line, rubric.scores_per_reply)
 
 
 def _is_word(token: str) -> bool:
@@ -308,16 +321,20 @@ def _whole(number: str) -> tuple[float, ...]:
 
 def _arrange(statement: Iterable[_Line], wanted: int) -> tuple[float, ...]:
     """Return the scores of the statement's lines in the order of the slots."""
-    lines = [line for line in statement if line.order]
+    lines = list(statement)
     scores = tuple(score for line in lines for score in line.scores)
     if len(scores) < wanted:
         raise UnreadableScoreError(ONE_SCORE if scores else NO_SCORE)
     if wanted == 1:
         return scores
-    order = "".join(line.order for line in lines)
-    # Two bare lines are the two values asked for; two labelled ones may be two criteria of one answer.
-    is_split = order == "ss" and len(lines) > 1
-    if order not in _ARRANGEMENTS or (is_split and any(line.has_words for line in lines)):
+    scoring = [line for line in lines if line.scores]
+    order = "".join(line.order for line in scoring)
+    if order == "ss":
+        # Two bare lines are the two values asked for; two labelled ones may be two criteria of one answer.
+        if len(scoring) > 1 and any(line.has_words for line in scoring):
+            raise UnreadableScoreError(SEVERAL_SCORES)
+        order = "".join(line.order for line in lines if not line.scores) + order
+    if order not in _ARRANGEMENTS:
         raise UnreadableScoreError(SEVERAL_SCORES)
     return scores[:: _ARRANGEMENTS[order]]
 

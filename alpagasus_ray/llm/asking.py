@@ -10,6 +10,8 @@ from alpagasus_ray.llm.ledger import Ledger
 
 MAX_FAILURES_IN_A_ROW = 32
 """After so many unanswered requests with no answer between them, the endpoint counts as gone."""
+UNREADABLE, SET_ASIDE = "unreadable", "set aside"
+"""Failures that are counted by their reason, not by their kind."""
 PASSING_KINDS = frozenset({"connection", "timeout", "server error", "rate limited", "malformed reply"})
 
 
@@ -85,10 +87,10 @@ class Asker:
 
 
 def failure_kind(failure: str) -> str:
-    """Return what a failure is counted by: its kind; for a reply that could not be read, why.
+    """Return what a failure is counted by: its kind, or the whole of it where only the reason tells.
 
     >>> failure_kind("timeout: no reply in time"), failure_kind("unreadable: several scores")
     ('timeout', 'unreadable: several scores')
     """
     kind, _, _ = failure.partition(": ")
-    return failure if kind == "unreadable" else kind
+    return failure if kind in (UNREADABLE, SET_ASIDE) else kind

@@ -212,14 +212,15 @@ def _pair(run: RunDirectory, folder: str, manifest: Manifest, arms: Iterable[str
 
 def _result(testset: str, figures: Mapping[str, Any]) -> Result:
     win, tie, lose = (_whole(figures.get(outcome)) or 0 for outcome in ("win", "tie", "lose"))
+    n = win + tie + lose
     return Result(
         testset=testset,
-        n=win + tie + lose,
+        n=n,
         win=win,
         tie=tie,
         lose=lose,
         failures=_whole(figures.get("failures")) or 0,
-        winning_score=_number(figures.get("winning_score")),
+        winning_score=_number(figures.get("winning_score", (win - lose) / n + 1 if n else None)),
         low=_number(figures.get("winning_score_low")),
         high=_number(figures.get("winning_score_high")),
         confidence=_number(figures.get("confidence")) or 0.95,

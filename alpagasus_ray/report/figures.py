@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from alpagasus_ray.console import duration
-from alpagasus_ray.report.collecting import Arm, Histogram, Pair, Result
+from alpagasus_ray.report.collecting import POOLED, Arm, Histogram, Pair, Result
+from alpagasus_ray.report.page import percent, time_words
 
 # Blue and orange stay apart for every kind of colour blindness. The page maps each of these to a CSS
 # variable of its own, so that one SVG serves the light and the dark page.
@@ -35,23 +35,16 @@ INK, MUTED, LINE, BLUE, ORANGE, GREEN, PURPLE, GREY, ON_COLOUR = CSS_VARIABLES
 ARM_STYLES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (MUTED, "-"))
 STYLE = {
     "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "text.parse_math": False,  # a "$" in a name is a dollar sign
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
+    **dict.fromkeys(("font.size", "axes.titlesize"), 9),
+    **dict.fromkeys(("text.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.labelcolor", "xtick.color"), MUTED),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), LINE),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("xtick.major.size", "ytick.major.size"), 0),
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.axisbelow": True,
-    "grid.color": LINE,
-    "xtick.color": MUTED,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
+    "text.parse_math": False,  # a "$" in a name is a dollar sign
     "svg.fonttype": "none",  # text stays text: small, sharp, and in the page's font
 }
 WIDTH_INCH = 8.2
@@ -63,13 +56,8 @@ class Picture:
     """One figure in its two forms."""
 
     svg: str
-    """For the page: no ids, no namespaces, nothing to fetch."""
+    """For the page: no namespaces, nothing to fetch."""
     png: bytes
-
-
-def time_words(seconds: float) -> str:
-    """Return a time in words, to a tenth below a minute: `6.4 s`, `2 min 5 s`."""
-    return f"{seconds:.1f} s" if seconds < 59.95 else duration(seconds)
 
 
 def score_histogram(histogram: Histogram) -> Picture:
@@ -88,7 +76,9 @@ def score_histogram(histogram: Histogram) -> Picture:
         for place, cut in enumerate(cuts):
             left = cut.threshold - gap / 2  # between the bars: the threshold's own bar is kept
             axes.axvline(left, color=INK, linewidth=1.2, linestyle=DASHES)
-            label = f"{_short(cut.arm)}: score ≥ {cut.threshold:g}\n{cut.kept:,} rows kept, {cut.share:.1%}"
+            label = (
+                f"{_short(cut.arm)}: score ≥ {cut.threshold:g}\n{cut.kept:,} rows kept, {percent(cut.share)}"
+            )
             height = 1.04 + 0.18 * (len(cuts) - 1 - place)
             axes.text(left, height, label, transform=axes.get_xaxis_transform(), ha="center")
         if len(marks) <= 14:
@@ -107,27 +97,28 @@ def outcome_bars(pair: Pair) -> Picture:
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
         rows = [result for result in pair.rows if result.n]
-        places = _places(rows)
-        parts = (("win", BLUE, ON_COLOUR), ("tie", GREY, INK), ("lose", ORANGE, ON_COLOUR))
-        labels = (f"{_short(pair.a)} better", "tie", f"{_short(pair.b)} better")
+        places = _place_rows(axes, rows)
+        parts = (
+            ("win", f"{_short(pair.a)} better", BLUE, ON_COLOUR),
+            ("tie", "tie", GREY, INK),
+            ("lose", f"{_short(pair.b)} better", ORANGE, ON_COLOUR),
+        )
         left = [0.0] * len(rows)
-        for (outcome, colour, text_colour), label in zip(parts, labels, strict=True):
+        for outcome, label, colour, text_colour in parts:
             counts = [getattr(result, outcome) for result in rows]
             shares = [count / result.n for count, result in zip(counts, rows, strict=True)]
             bars = axes.barh(places, shares, left=left, height=0.62, color=colour, label=label)
-            words = [
-                f"{count:,}" if share > 0.04 else "" for count, share in zip(counts, shares, strict=True)
-            ]
+            words = [f"{n:,}" if share > 0.04 else "" for n, share in zip(counts, shares, strict=True)]
             axes.bar_label(bars, words, label_type="center", color=text_colour)
             left = [start + share for start, share in zip(left, shares, strict=True)]
         for place, result in zip(places, rows, strict=True):
-            score = "" if result.winning_score is None else f"{result.winning_score:.2f}"
-            known = result.low is not None and result.high is not None
-            label = f"{score}  [{result.low:.2f}, {result.high:.2f}]" if known else score
-            axes.text(1.02, place, label, va="center", weight=_weight(result))
-        _label_rows(axes, places, rows)
+            words = [f"{result.winning_score:.2f}"] if result.winning_score is not None else []
+            words += (
+                [f"[{result.low:.2f}, {result.high:.2f}]"] if None not in (result.low, result.high) else []
+            )
+            axes.text(1.02, place, "  ".join(words), va="center", weight=_weight(result))
         axes.set(xlim=(0, 1))
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
         axes.spines[["left", "bottom"]].set_visible(False)
         figure.legend(ncols=3, loc="outside upper left", handlelength=0.9, handleheight=0.9)
 
@@ -142,7 +133,7 @@ def score_intervals(pairs: Sequence[Pair]) -> Picture:
         panels = figure.subplots(len(pairs), sharex=True, squeeze=False, height_ratios=counts)[:, 0]
         for axes, pair in zip(panels, pairs, strict=True):
             rows = [result for result in pair.rows if result.winning_score is not None]
-            places = _places(rows)
+            places = _place_rows(axes, rows)
             axes.axvline(1, color=MUTED, linewidth=1, linestyle=DASHES)
             for place, result in zip(places, rows, strict=True):
                 pooled = result is pair.pooled
@@ -150,9 +141,7 @@ def score_intervals(pairs: Sequence[Pair]) -> Picture:
                 if result.low is not None and result.high is not None:
                     axes.plot([result.low, result.high], [place, place], color=colour, linewidth=1.8)
                 axes.plot(result.winning_score, place, "D" if pooled else "o", color=colour, markersize=size)
-            _label_rows(axes, places, rows)
             axes.set_title(f"{_short(pair.a)} against {_short(pair.b)}")
-            axes.spines["left"].set_visible(False)
             _plain_grid(axes, "x")
         figure.get_layout_engine().set(hspace=0.06)
         panels[-1].set_xlabel("winning score: 1 is even, above 1 the first-named arm is ahead")
@@ -166,16 +155,13 @@ def training_cost(arms: Sequence[Arm]) -> Picture:
     def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
         places = list(range(len(arms)))[::-1]
-        columns = (
-            (left, "rows", [arm.kept for arm in arms], "{:,}".format),
-            (right, "training time", [arm.train_time_s for arm in arms], time_words),
-        )
+        rows, times = [arm.kept for arm in arms], [arm.train_time_s for arm in arms]
+        columns = ((left, "rows", rows, "{:,}".format), (right, "training time", times, time_words))
         colours = [ARM_STYLES[place % len(ARM_STYLES)][0] for place in range(len(arms))]
         for axes, title, values, words in columns:
             bars = axes.barh(places, [value or 0 for value in values], height=0.55, color=colours)
             axes.bar_label(bars, ["not known" if v is None else words(v) for v in values], padding=4)
-            axes.set_title(title)
-            axes.set_xticks([])
+            axes.set(title=title, xticks=[])
             axes.margins(x=0.25)
             axes.spines["bottom"].set_visible(False)
         left.set_yticks(places, [_short(arm.name) for arm in arms])
@@ -190,10 +176,9 @@ def loss_curves(arms: Sequence[Arm]) -> Picture:
         axes = figure.add_subplot()
         for place, arm in enumerate(arms):
             colour, dashes = ARM_STYLES[place % len(ARM_STYLES)]
-            steps, losses = zip(*arm.losses, strict=True) if arm.losses else ((), ())
-            marker = "o" if len(steps) == 1 else None
-            (line,) = axes.plot(steps, losses, dashes, color=colour, marker=marker)
-            line.set_label(_short(arm.name) if steps else None)
+            if arm.losses:
+                (line,) = axes.plot(*zip(*arm.losses, strict=True), dashes, color=colour)
+                line.set(label=_short(arm.name), marker="o", markersize=4, markevery=[-1])
         axes.set(xlabel="optimizer step", ylabel="training loss")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.02)
@@ -213,44 +198,38 @@ def _picture(draw: Callable[[Any], None], height_inch: float) -> Picture:
         figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
         # Ids are hashes: the same on every call, and no other picture's on the page.
         matplotlib.rcParams["svg.hashsalt"] = hashlib.sha256(png.getvalue()).hexdigest()
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
     return Picture(_inline_svg(svg.getvalue()), png.getvalue())
 
 
 def _inline_svg(text: str) -> str:
-    """Return the SVG as an element of an HTML page: scalable, silent to screen readers, with CSS colours."""
+    """Return the SVG as an element of an HTML page, in the page's font and colours."""
     root = ElementTree.fromstring(text[text.index("<svg") :])
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
-        element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
-        for name in ("id",) if element.tag == "g" else ("width", "height") if element is root else ():
-            element.attrib.pop(name, None)
-        if "style" in element.attrib:
-            element.attrib["style"] = re.sub(
-                "#[0-9a-f]{6}",
-                lambda match: f"var(--{CSS_VARIABLES[match[0]]})" if match[0] in CSS_VARIABLES else match[0],
-                re.sub(r"font-family:[^;]*;?", "", element.attrib["style"]),  # the page's font
-            )
-    root.attrib["aria-hidden"] = "true"
-    return ElementTree.tostring(root, encoding="unicode")
+        attributes = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+        if element.tag == "g":
+            attributes.pop("id", None)  # matplotlib's own, the same in every picture
+        element.attrib = attributes
+    inline = re.sub(r'font-family: [^;"]*;?', "", ElementTree.tostring(root, encoding="unicode"))
+    for colour, name in CSS_VARIABLES.items():
+        inline = inline.replace(colour, f"var(--{name})")
+    return inline
 
 
-def _places(rows: Sequence[Result]) -> list[float]:
-    """Return heights for the rows, the first on top and a little apart where it is the pooled one."""
-    return [len(rows) - place + (0.25 if place == 0 and len(rows) > 1 else 0.0) for place in range(len(rows))]
-
-
-def _label_rows(axes: Any, places: Sequence[float], rows: Sequence[Result]) -> None:
+def _place_rows(axes: Any, rows: Sequence[Result]) -> list[float]:
+    """Name a line of the figure for each row, the first on top and a little apart; return their heights."""
+    places = [len(rows) - place + (0.0 if place else 0.25) for place in range(len(rows))]
     axes.set_yticks(places, [f"{_short(result.testset)} (n = {result.n:,})" for result in rows])
     for label, result in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_weight(_weight(result))
-    if places:
-        axes.set_ylim(places[-1] - 0.6, places[0] + 0.6)
+    axes.set_ylim(min(places) - 0.6, max(places) + 0.6)
+    return places
 
 
 def _weight(result: Result) -> str:
-    return "bold" if result.testset == "pooled" else "normal"
+    return "bold" if result.testset == POOLED else "normal"
 
 
 def _short(name: str) -> str:
@@ -259,4 +238,4 @@ def _short(name: str) -> str:
 
 def _plain_grid(axes: Any, axis: str) -> None:
     axes.grid(axis=axis, linewidth=0.8)
-    axes.spines["left" if axis == "y" else "bottom"].set_visible(False)
+    axes.spines[["left", "bottom"]].set_visible(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from alpagasus_ray.console import duration
 from alpagasus_ray.manifests import Manifest
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.report.collecting import Arm, Histogram, Pair, Result
-from alpagasus_ray.report.figures import Picture, time_words
 
 TEMPLATE = "page.html.jinja"
 ALPHA = 0.05
+TOKENS = ("prompt_tokens", "completion_tokens")
 RULES = {
     "paper": "Win: two wins, or a win and a draw. Tie: two draws, or a win and a loss. Lose: the mirror.",
     "mt-bench": "Win: a win in both orders. Lose: a loss in both. Anything else is a tie.",
@@ -82,29 +83,27 @@ class Facts:
     """Folders that were made from an earlier state of their inputs."""
 
 
-def render_page(facts: Facts, pictures: Mapping[str, Picture]) -> str:
-    """Return the report as one HTML page that fetches nothing."""
+def render_page(facts: Facts, svgs: Mapping[str, str]) -> str:
+    """Return the report as one HTML page that fetches nothing; pictures as draw_pictures names them."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # answers come from models and prompts from anywhere
         undefined=StrictUndefined,
         trim_blocks=True,
-        lstrip_blocks=True,
     )
     environment.filters |= {
-        "whole": lambda value: "–" if value is None else f"{value:,}",
-        "decimal": lambda value, digits=2: "–" if value is None else f"{value:.{digits}f}",
-        "share": lambda value, of: (
-            f"{value / of:.1%}".replace("%", " %") if value is not None and of else "–"
-        ),
-        "time": lambda value: "–" if value is None else time_words(value),
+        "whole": _or_dash("{:,}".format),
+        "decimal": _or_dash("{:.2f}".format),
+        "loss": _or_dash("{:.3f}".format),
+        "time": _or_dash(time_words),
+        "share": _share,
         "counts": _counted,
         "cost": lambda value: "not priced" if value is None else f"${value:,.2f}",
     }
     costs = [row.cost_usd for row in facts.stages if row.cost_usd is not None]
     return environment.get_template(TEMPLATE).render(
         facts=facts,
-        svgs={name: Markup(picture.svg) for name, picture in pictures.items()},
+        svgs={name: Markup(svg) for name, svg in svgs.items()},
         arms_by_name={arm.name: arm for arm in facts.arms},
         rule=RULES[facts.settings.get("Comparison", {}).get("rule", "paper")],
         total_cost=sum(costs) if costs else None,
@@ -113,6 +112,16 @@ def render_page(facts: Facts, pictures: Mapping[str, Picture]) -> str:
         speed=speed_words,
         chosen=_chosen_words,
     )
+
+
+def time_words(seconds: float) -> str:
+    """Return a time in words, to a tenth below a minute: `6.4 s`, `2 min 5 s`."""
+    return f"{seconds:.1f} s" if seconds < 59.95 else duration(seconds)
+
+
+def percent(share: float) -> str:
+    """Return a share in words, to a tenth: `18.6 %`."""
+    return f"{100 * share:.1f} %"
 
 
 def verdict(result: Result | None) -> str:
@@ -124,9 +133,8 @@ def verdict(result: Result | None) -> str:
     if result is None or result.winning_score is None:
         return "not judged"
     low, high = result.low, result.high
-    if low is None or high is None:
-        return "no clear difference"
-    if low == high and (result.p_exact is None or result.p_exact >= ALPHA):
+    told = low != high or (result.p_exact is not None and result.p_exact < ALPHA)
+    if low is None or high is None or not told:
         return "no clear difference"
     return "better" if low > 1 else "worse" if high < 1 else "no clear difference"
 
@@ -136,22 +144,16 @@ def headlines(pairs: Sequence[Pair], arms: Sequence[Arm], histograms: Sequence[H
     if pairs:
         sizes = {arm.name: arm.kept for arm in arms}
         return [_pair_headline(pair, sizes) for pair in pairs]
-    cuts = [cut for histogram in histograms for cut in histogram.cuts]
-    if cuts:
-        return [
-            Headline(
-                "",
-                f"{cut.arm}: {cut.kept:,} rows ({cut.share:.1%}) have a score of {cut.threshold:g} or more.",
-            )
-            for cut in cuts
-        ]
-    if histograms:
-        scored = [(sum(count for _, count in histogram.bars), histogram) for histogram in histograms]
-        return [
-            Headline("", f"{count:,} rows scored for {histogram.rubric} by {histogram.judge_model}.")
-            for count, histogram in scored
-        ]
-    return [Headline("", "Nothing graded or compared yet.")]
+    sentences = [
+        f"{cut.arm}: {cut.kept:,} rows ({percent(cut.share)}) have a score of {cut.threshold:g} or more."
+        for histogram in histograms
+        for cut in histogram.cuts
+    ] or [
+        f"{sum(count for _, count in histogram.bars):,} rows scored for {histogram.rubric} by "
+        f"{histogram.judge_model}."
+        for histogram in histograms
+    ]
+    return [Headline("", sentence) for sentence in sentences or ["Nothing graded or compared yet."]]
 
 
 def _pair_headline(pair: Pair, sizes: Mapping[str, int | None]) -> Headline:
@@ -196,7 +198,7 @@ def stage_rows(manifests: Mapping[str, Manifest]) -> list[StageRow]:
             counts=manifest.counts,
             failures=manifest.failures,
             wall_time_s=manifest.wall_time_s,
-            tokens=sum(spent) if (spent := _spent_tokens(manifest)) else None,
+            tokens=sum(manifest.details.get(name) or 0 for name in TOKENS) or None,
             cost_usd=manifest.cost_usd,
         )
         for folder, manifest in manifests.items()
@@ -206,23 +208,12 @@ def stage_rows(manifests: Mapping[str, Manifest]) -> list[StageRow]:
 def settings_shown(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
     """Return the settings that shaped what is there, by the name of their step."""
     grade, train, generate, compare = recipe.grade, recipe.train, recipe.generate, recipe.compare
+    judging = {"rule", "reader", "num_resamples", "seed"}
     sections: dict[str, tuple[str, dict[str, Any]]] = {
-        "reviews": (
-            "Grading",
-            {"rubric": grade.rubric, "reader": grade.reader, **grade.shapes_result()},
-        ),
+        "reviews": ("Grading", grade.model_dump(include={"rubric", "reader"}) | grade.shapes_result()),
         "models": ("Training", {"model": train.model, **train.shapes_result()}),
         "answers": ("Answers", {"testsets": ", ".join(generate.testsets), **generate.shapes_result()}),
-        "verdicts": (
-            "Comparison",
-            {
-                "rule": compare.rule,
-                "reader": compare.reader,
-                **compare.shapes_result(),
-                "num_resamples": compare.num_resamples,
-                "seed": compare.seed,
-            },
-        ),
+        "verdicts": ("Comparison", compare.model_dump(include=judging) | compare.shapes_result()),
     }
     there = {folder.partition("/")[0] for folder in manifests}
     return {
@@ -230,15 +221,6 @@ def settings_shown(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[st
         for top, (title, values) in sections.items()
         if top in there
     }
-
-
-def versions_shown(manifests: Mapping[str, Manifest]) -> dict[str, str]:
-    """Return the versions of the packages that the artifacts were made with."""
-    found: dict[str, set[str]] = {}
-    for manifest in manifests.values():
-        for package, version in manifest.versions.items():
-            found.setdefault(package, set()).add(version)
-    return {package: ", ".join(sorted(versions)) for package, versions in sorted(found.items())}
 
 
 def _chosen_words(arm: Arm) -> str:
@@ -250,18 +232,20 @@ def _chosen_words(arm: Arm) -> str:
     return ", ".join(own + words)
 
 
-def _spent_tokens(manifest: Manifest) -> list[int]:
-    names = ("prompt_tokens", "completion_tokens")
-    return [manifest.details[name] for name in names if isinstance(manifest.details.get(name), int)]
-
-
 def _without_password(value: Any) -> Any:
     """Return a URL without the user and password that some servers are reached with."""
     return re.sub(r"//[^/@]*@", "//", value) if isinstance(value, str) else value
 
 
-def _counted(counts: Mapping[str, Any]) -> str:
-    words = [
-        f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int)
-    ]
-    return ", ".join(words) or "–"
+def _or_dash(words: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: "–" if value is None else words(value)
+
+
+def _share(value: float | None, of: float = 1.0) -> str:
+    return "–" if value is None or not of else percent(value / of)
+
+
+def _counted(counts: Mapping[str, Any], pattern: str = "{1:,} {0}") -> str:
+    """Return counts in words, the largest first: manifests hold them by name."""
+    numbers = [(name.replace("_", " "), value) for name, value in counts.items() if isinstance(value, int)]
+    return ", ".join(pattern.format(*item) for item in sorted(numbers, key=lambda item: -item[1])) or "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
@@ -14,8 +14,11 @@ from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import Recipe
-from alpagasus_ray.report import figures, page
+from alpagasus_ray.report import page
 from alpagasus_ray.report.collecting import Pair, collect_arms, collect_histograms, collect_pairs
+
+if TYPE_CHECKING:
+    from alpagasus_ray.report.figures import Picture
 
 STAGES = {
     "triplets": "corpus",
@@ -74,19 +77,21 @@ def gather(run: RunDirectory, recipe: Recipe, manifests: Mapping[str, Manifest])
         examples=tuple(example for pair in pairs for example in _examples(run, pair, answers)),
         stages=tuple(page.stage_rows(manifests)),
         settings=page.settings_shown(recipe, manifests),
-        versions=page.versions_shown(manifests),
+        versions=_versions(manifests),
         missing=tuple(_missing(recipe, manifests, pairs)),
         outdated=tuple(folder for folder in manifests if _is_outdated(folder, manifests)),
     )
 
 
-def draw_pictures(facts: page.Facts) -> dict[str, figures.Picture]:
+def draw_pictures(facts: page.Facts) -> dict[str, Picture]:
     """Return every picture that there are figures for, by the folder of the run that it shows, or a name."""
+    from alpagasus_ray.report import figures  # brings matplotlib, which other commands need not wait for
+
     pictures = {shown.folder: figures.score_histogram(shown) for shown in facts.histograms}
     judged = [pair for pair in facts.pairs if any(result.n for result in pair.rows)]
     pictures |= {pair.folder: figures.outcome_bars(pair) for pair in judged}
-    if judged:
-        pictures["winning-scores"] = figures.score_intervals(judged)
+    if scored := [pair for pair in judged if any(row.winning_score is not None for row in pair.rows)]:
+        pictures["winning-scores"] = figures.score_intervals(scored)
     if any(arm.train_time_s is not None for arm in facts.arms):
         pictures["training-cost"] = figures.training_cost(facts.arms)
     if any(arm.losses for arm in facts.arms):
@@ -118,7 +123,7 @@ def summary_table(run: RunDirectory, recipe: Recipe | None = None) -> str:
             (
                 arm.name,
                 "-" if arm.kept is None else f"{arm.kept:,}",
-                "-" if arm.train_time_s is None else figures.time_words(arm.train_time_s),
+                "-" if arm.train_time_s is None else page.time_words(arm.train_time_s),
             )
             for arm in arms
         ]
@@ -133,7 +138,8 @@ def _write(run: RunDirectory, recipe: Recipe, manifests: Mapping[str, Manifest])
     run.write_text(f"{run.report}/report.json", text + "\n")
     for name, picture in pictures.items():
         run.write_bytes(f"{run.report}/{name.replace('/', '-')}.png", picture.png)
-    run.write_text(f"{run.report}/index.html", page.render_page(facts, pictures))
+    svgs = {name: picture.svg for name, picture in pictures.items()}
+    run.write_text(f"{run.report}/index.html", page.render_page(facts, svgs))
     return Made(counts={"figures": len(pictures), "pairs": len(facts.pairs), "arms": len(facts.arms)})
 
 
@@ -205,6 +211,15 @@ def _missing(recipe: Recipe, manifests: Mapping[str, Manifest], pairs: Sequence[
     compared = {(pair.a, pair.b) for pair in pairs}
     wanted = [pair for pair in recipe.compare.pairs if pair not in compared and set(pair) <= set(arms)]
     yield from (f"{a} against {b}" for a, b in wanted if pairs)
+
+
+def _versions(manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """Return the versions of the packages that the artifacts were made with."""
+    found: dict[str, set[str]] = {}
+    for manifest in manifests.values():
+        for package, version in manifest.versions.items():
+            found.setdefault(package, set()).add(version)
+    return {package: ", ".join(sorted(versions)) for package, versions in sorted(found.items())}
 
 
 def _is_outdated(folder: str, manifests: Mapping[str, Manifest]) -> bool:

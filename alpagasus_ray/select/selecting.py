@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from alpagasus_ray.artifacts import DROPPED, RunDirectory
 from alpagasus_ray.console import Console
+from alpagasus_ray.corpus.ingest import read_rejected
 from alpagasus_ray.errors import UserError, nearest
+from alpagasus_ray.llm.asking import SET_ASIDE
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import ArmSettings, Recipe
 from alpagasus_ray.select.selectors import SELECTORS, Candidate, Selection
@@ -100,19 +102,30 @@ def _write(
         for candidate in candidates
         if candidate.position in selection.dropped
     ]
+    dropped += [
+        {
+            "position": row["position"],
+            "triplet_id": row["id"],
+            "score": None,
+            "reason": f"{SET_ASIDE}: {row['reason']}",
+        }
+        for row in read_rejected(run.read_text(run.rejected))
+    ]
     run.write_table(f"{folder}/dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))
-    reasons = dict(Counter(selection.dropped.values()))
+    reasons = dict(Counter(str(row["reason"]) for row in dropped))
     summary = {
         "arm": arm,
         "selector": settings.selector,
         "settings": settings.model_dump(mode="json", exclude_none=True, exclude={"selector"}),
         "kept": len(kept),
         "dropped": len(dropped),
-        "share": round(len(kept) / len(rows), 6),
+        "share": round(len(kept) / (len(kept) + len(dropped)), 6),
         "dropped_by_reason": reasons,
     }
     run.write_text(f"{folder}/summary.json", json.dumps(summary, indent=2) + "\n")
-    return Made(counts={"rows": len(rows), "kept": len(kept), "dropped": len(dropped)}, details=summary)
+    return Made(
+        counts={"rows": len(kept) + len(dropped), "kept": len(kept), "dropped": len(dropped)}, details=summary
+    )
 
 
 def _why_empty(selection: Selection) -> str:

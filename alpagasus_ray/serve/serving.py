@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -18,7 +20,7 @@ from ray.serve.schema import (
 )
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.serve.causes import cause_in_one_line
+from alpagasus_ray.serve.causes import cause_in_one_line, last_logged_cause
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, wait_until_answering
 from alpagasus_ray.serve.engine_settings import deployment_name, ingress_config, llm_config, shortage
 from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, check_names_differ
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 APPLICATION = "alpagasus"
 POLL_S = 1.0
+MAX_LOG_CHARACTERS = 100_000
 SERVER_CLASS = "FolderServer"
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 """Of an application and of a deployment: Serve gives it up, or has lost it."""
@@ -93,8 +96,9 @@ class _Startup:
             http_options={"host": self.settings.host, "port": self.port},
             logging_config={"enable_access_log": False},
         )
-        # Imports vLLM and torch: 10 s and more, which only who serves should pay.
-        from ray.serve.llm import LLMConfig, build_openai_app
+        with _no_garbage_collection():
+            # Imports vLLM and torch: 10 s and more, which only who serves should pay.
+            from ray.serve.llm import LLMConfig, build_openai_app
 
         server_class = _folder_server_class(on_gpu=on_gpu)
         configs = [
@@ -169,6 +173,18 @@ class _Startup:
         return deployment is not None and deployment.status == DeploymentStatus.HEALTHY
 
 
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """For imports: they make objects by the million that all stay, and looking through them takes 2 s."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _folder_server_class(*, on_gpu: bool) -> type:
     """Return ray.serve.llm's server, made to start in half the processes when the weights are local files.
 
@@ -196,6 +212,20 @@ def _folder_server_class(*, on_gpu: bool) -> type:
         async def start(self) -> None:
             # Not super().start(), which goes on to start the telemetry actor and waits for it.
             self.engine = self._engine_cls(self._llm_config)
-            await self.engine.start()
+            try:
+                await self.engine.start()
+            except RuntimeError as error:
+                raise RuntimeError(last_logged_cause(_own_output()) or str(error)) from error
 
     return FolderServer
+
+
+def _own_output() -> str:
+    """Return the end of what this replica and its engine have printed.
+
+    vLLM says in the exception only that the engine failed, and the reason in its log.
+    """
+    try:
+        return Path("/proc/self/fd/1").read_text(encoding="utf-8", errors="replace")[-MAX_LOG_CHARACTERS:]
+    except OSError:
+        return ""

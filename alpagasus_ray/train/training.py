@@ -6,12 +6,10 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import ray
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, duration
@@ -73,9 +71,9 @@ def _train(
     session: RaySession,
     console: Console,
 ) -> Made:
-    session.connect()
-    use_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    _check_room(settings, "GPU" if use_gpu else "CPU")
+    resources = session.connect()
+    use_gpu = resources.get("GPU", 0) > 0
+    _check_room(settings, resources, "GPU" if use_gpu else "CPU")
     folder = run.local_path(run.model(arm))
     job = TrainJob(model, str(run.local_path(f"{run.arm(arm)}/train.json")), str(folder), settings)
     checkpoints = run.local_path(run.checkpoints(arm))
@@ -137,8 +135,8 @@ def _train_on_worker(config: dict[str, Any]) -> None:
             (Path(job.export_folder) / ERROR_FILE).write_text(str(error), encoding="utf-8")
 
 
-def _check_room(settings: TrainSettings, resource: str) -> None:
-    there = int(ray.cluster_resources().get(resource, 0))
+def _check_room(settings: TrainSettings, resources: Mapping[str, float], resource: str) -> None:
+    there = int(resources.get(resource, 0))
     if settings.workers > there:
         raise UserError(
             f"training wants {settings.workers} workers and the cluster has {there} {resource}s: "

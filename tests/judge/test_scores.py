@@ -77,6 +77,8 @@ POINTWISE_REPLIES: list[tuple[str, float | str]] = [
     ("4.5. The response lists 3 items and 2 dates.", 4.5),
     ("4. The response is accurate.", 4.0),
     ("4.5 The response lists 3 items.", 4.5),
+    ("4.5/5. The response is available 24/7 and scores 9/10.", 4.5),
+    ("The response is accurate. I would give it a 4.", 4.0),
     ("Score: 4.5 (mostly accurate)", 4.5),
     # repeated or broken down further on
     ("4.5\n\n4.5/5", 4.5),
@@ -182,6 +184,11 @@ PAIRWISE_REPLIES: list[tuple[str, tuple[float, float] | str]] = [
     ("Scores for Assistant 1 and 2, respectively: 8 9", (8, 9)),
     ("| Assistant 1 | Assistant 2 |\n|---|---|\n| 8 | 9 |", (8, 9)),
     ("| Assistant 2 | Assistant 1 |\n|---|---|\n| 9 | 8 |", (8, 9)),
+    ("Assistant 1:\n8\nAssistant 2:\n9", (8, 9)),
+    ("Assistant 2:\n9\nAssistant 1:\n8", (8, 9)),
+    ("Scores for Assistant 1 and Assistant 2:\nAssistant 1: 8\nAssistant 2: 9", (8, 9)),
+    ("Assistant 2 is better than Assistant 1:\n8 9", (8, 9)),
+    ("Assistant 1 is good. I give it 8 and Assistant 2 a 9.", "several scores"),
     ('{"assistant_1": 8, "assistant_2": 9}', (8, 9)),
     ("I would give Assistant 1 an 8 and Assistant 2 a 9.", (8, 9)),
     ("8 9. The first answer has 2 errors.", (8, 9)),
@@ -195,6 +202,8 @@ PAIRWISE_REPLIES: list[tuple[str, tuple[float, float] | str]] = [
     ("8,5\n7,5", "several scores"),
     ("Helpfulness: 8 9\nRelevance: 7 8", "several scores"),
     ("Score: 8\nScore: 9", "several scores"),
+    ("Assistant 1 and 2:\nAccuracy: 8\nRelevance: 9", "several scores"),
+    ("Assistant 1:\n- Accuracy: 8\n- Relevance: 9\nAssistant 2:", "several scores"),
     ("8\n- Accuracy: 9", "several scores"),
     ("Assistant 1: 8 9", "several scores"),
     ("0 9", "out of scale"),
@@ -312,7 +321,8 @@ PIECES = st.sampled_from(
     re.split(
         " ",
         "4 5 4.5 8 9 10 45 -1 , . / - ( ) : * _ ½ ² inf nan score rating out of scale to I give it a"
-        " Assistant 1 2 's point stars and or The response is <think> </think> # | \ue001 \ue002 ٤ ５ 1. 1e5 % >",
+        " Assistant 1 2 's point stars and or The response is <think> </think> # | \ue001 \ue002 ٤ ５"
+        " 1. 1e5 % >",
     )
 ) | st.sampled_from([" ", "\n", "\n\n", "\t", "", "\r\n"])
 REPLIES = st.text() | st.lists(PIECES, max_size=14).map("".join) | st.lists(PIECES, max_size=10).map(" ".join)
