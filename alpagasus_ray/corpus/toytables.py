@@ -57,8 +57,6 @@ SOUNDS = {
     "wolf": "howls",
 }
 
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
 KINDS = {
     "an animal": ("dog", "horse", "tiger", "rabbit"),
     "a fruit": ("apple", "pear", "cherry", "lemon"),
@@ -84,9 +82,11 @@ NUMBER_WORDS = (
     "twelve",
 )
 
-POSITIONS = ("first", "second", "last")
+NEXT_NUMBERS = dict(zip(NUMBER_WORDS[2:10], NUMBER_WORDS[3:11], strict=True))
 
-PEOPLE = ("Tom", "Anna", "Omar", "Mei")
+POSITIONS = ("first", "last")
+
+PEOPLE = ("Tom", "Anna", "Omar", "Mei", "Ben", "Lucy", "Ivan", "Sara")
 GOODS = ("apples", "books", "coins", "stamps")
 
 ADJECTIVES = ("Old", "Young", "Brave", "Tired", "Clever", "Quiet")

@@ -156,16 +156,6 @@ def _answer_class(slots: Slots) -> tuple[str, ...] | None:
     return None
 
 
-def _draw_end(rng: Random) -> dict[str, str]:
-    return {"which": rng.choice(("first", "last")), "items": join_words(_draw_items(rng, 2, 4))}
-
-
-def _answer_end(slots: Slots) -> tuple[str, ...] | None:
-    items = _known_items(slots["items"])
-    item = None if items is None else _pick(items, slots["which"])
-    return None if item is None else (f"The item is {item}.", item)
-
-
 def _draw_selection(rng: Random) -> dict[str, str]:
     kind = rng.choice(tuple(tables.KINDS))
     others = [item for item in tables.ITEMS if item not in tables.KINDS[kind]]
@@ -215,19 +205,6 @@ def _answer_story(slots: Slots) -> tuple[str, ...] | None:
     return (f"The answer is {total}.", total, f"{total} {slots['goods']}")
 
 
-def _draw_pair(rng: Random) -> dict[str, str]:
-    a, b = rng.sample(range(1, 10), 2)
-    return {"a": str(a), "b": str(b), "which": rng.choice(("larger", "smaller"))}
-
-
-def _answer_comparison(slots: Slots) -> tuple[str, ...] | None:
-    a, b, which = slots["a"], slots["b"], slots["which"]
-    if not (a.isdecimal() and b.isdecimal()) or a == b or which not in ("larger", "smaller"):
-        return None
-    right = str((max if which == "larger" else min)(int(a), int(b)))
-    return (f"The number is {right}.", right)
-
-
 def _answer_count(slots: Slots) -> tuple[str, ...] | None:
     items = _known_items(slots["items"])
     if items is None or len(items) >= len(tables.NUMBER_WORDS):
@@ -238,18 +215,6 @@ def _answer_count(slots: Slots) -> tuple[str, ...] | None:
 
 def _draw_count(rng: Random) -> dict[str, str]:
     return {"items": join_words(_draw_items(rng, 2, 5))}
-
-
-def _draw_day(rng: Random) -> dict[str, str]:
-    return {"day": rng.choice(tables.DAYS), "way": rng.choice(("after", "before"))}
-
-
-def _answer_day(slots: Slots) -> tuple[str, ...] | None:
-    step = {"after": 1, "before": -1}.get(slots["way"])
-    if step is None or slots["day"] not in tables.DAYS:
-        return None
-    right = tables.DAYS[(tables.DAYS.index(slots["day"]) + step) % len(tables.DAYS)]
-    return (f"The day is {right}.", right, f"{right} comes {slots['way']} {slots['day']}")
 
 
 WORDS, LISTS, NUMBERS, FACTS = "toy-words", "toy-lists", "toy-numbers", "toy-facts"
@@ -314,18 +279,6 @@ TASKS: tuple[Task, ...] = (
         _answer_class,
     ),
     Task(
-        "list ends",
-        LISTS,
-        _wordings(
-            ("Give me the {which} item of this list.", "{items}"),
-            ("What is the {which} entry in the list?", "{items}"),
-            ("Read the list and name its {which} item.", "{items}"),
-            "Which item comes {which} in this list: {items}",
-        ),
-        _draw_end,
-        _answer_end,
-    ),
-    Task(
         "selection",
         LISTS,
         _wordings(
@@ -362,17 +315,21 @@ TASKS: tuple[Task, ...] = (
         _draw_story,
         _answer_story,
     ),
-    Task(
-        "comparison",
+    _lookup_task(
+        "sequences",
         NUMBERS,
+        tables.NEXT_NUMBERS,
+        "The number is {value}.",
         _wordings(
-            "Which number is {which}, {a} or {b}?",
-            "Tell me the {which} of the numbers {a} and {b}.",
-            "Between {a} and {b}, which is {which}?",
-            ("Which of the two numbers is {which}?", "{a}, {b}"),
+            "What number comes after {key}?",
+            "Which number follows {key}?",
+            "Count one up from {key}.",
+            "Name the number right after {key}.",
+            "I have counted to {key}. What comes next?",
+            ("Which number comes next?", "{key}"),
+            ("Go on counting by one.", "{key}"),
+            ("Name the number after this one.", "{key}"),
         ),
-        _draw_pair,
-        _answer_comparison,
     ),
     Task(
         "counting",
@@ -432,20 +389,13 @@ TASKS: tuple[Task, ...] = (
             ("Name the sound of the animal.", "{key}"),
         ),
     ),
-    Task(
-        "calendar",
-        FACTS,
-        _wordings(
-            "Which day comes right {way} {day}?",
-            "What day of the week is just {way} {day}?",
-            "Name the day {way} {day}.",
-            "Say which day is {way} {day}.",
-            ("Which day comes {way} this one?", "{day}"),
-        ),
-        _draw_day,
-        _answer_day,
-    ),
 )
 
-OPENINGS = ("", "Hello! ", "Please help. ", "Quick question: ", "Next one: ", "A short task: ")
+OPENINGS = (
+    "",
+    "Hello! ",
+    "Please help. ",
+    "Quick question: ",
+    *(f"{person} asks: " for person in tables.PEOPLE),
+)
 """What a prompt may begin with, whatever the task; the empty one comes first."""

@@ -25,7 +25,7 @@ TESTSET_NAMES = (WORDS, LISTS, NUMBERS, FACTS)
 
 _TEST_PROMPTS_IN = 6
 """One prompt in so many belongs to the test sets."""
-_PLAIN_SHARE = 0.7
+_PLAIN_SHARE = 0.4
 """The share of prompts that begin with no opening."""
 _CARRIERS = ("The answer is", "It is", "They are")
 """What a bare answer may be led in with."""

@@ -18,7 +18,6 @@ from alpagasus_ray.report.collecting import Arm, Histogram, Pair, Result
 
 TEMPLATE = "page.html.jinja"
 ALPHA = 0.05
-TOKENS = ("prompt_tokens", "completion_tokens")
 RULES = {
     "paper": "Win: two wins, or a win and a draw. Tie: two draws, or a win and a loss. Lose: the mirror.",
     "mt-bench": "Win: a win in both orders. Lose: a loss in both. Anything else is a tie.",
@@ -149,9 +148,8 @@ def headlines(pairs: Sequence[Pair], arms: Sequence[Arm], histograms: Sequence[H
         for histogram in histograms
         for cut in histogram.cuts
     ] or [
-        f"{sum(count for _, count in histogram.bars):,} rows scored for {histogram.rubric} by "
-        f"{histogram.judge_model}."
-        for histogram in histograms
+        f"{sum(rows for _, rows in shown.bars):,} rows scored for {shown.rubric} by {shown.judge_model}."
+        for shown in histograms
     ]
     return [Headline("", sentence) for sentence in sentences or ["Nothing graded or compared yet."]]
 
@@ -177,13 +175,11 @@ def interval_words(result: Result) -> str:
 
 
 def speed_words(time_s: float, other_s: float) -> str:
-    """Return how a training time compares with another.
+    """Return how a training time compares with another; both are above 0.
 
     >>> speed_words(12.0, 60.0)
     '5.0 times faster'
     """
-    if not time_s or not other_s:
-        return ""
     faster = other_s >= time_s
     ratio = other_s / time_s if faster else time_s / other_s
     return f"{ratio:.1f} times {'faster' if faster else 'slower'}"
@@ -198,7 +194,8 @@ def stage_rows(manifests: Mapping[str, Manifest]) -> list[StageRow]:
             counts=manifest.counts,
             failures=manifest.failures,
             wall_time_s=manifest.wall_time_s,
-            tokens=sum(manifest.details.get(name) or 0 for name in TOKENS) or None,
+            tokens=sum(manifest.details.get(name, 0) for name in ("prompt_tokens", "completion_tokens"))
+            or None,
             cost_usd=manifest.cost_usd,
         )
         for folder, manifest in manifests.items()

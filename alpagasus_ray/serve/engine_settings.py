@@ -104,10 +104,9 @@ def worker_bundle(settings: ServeSettings, *, on_gpu: bool) -> dict[str, float]:
 def shortage(
     num_models: int, settings: ServeSettings, resources: Mapping[str, float], *, on_gpu: bool
 ) -> str | None:
-    """Return what the models need beyond what the cluster has now, in words, or None.
+    """Return in words what the models need beyond what the cluster has now, or None when it is enough.
 
-    >>> shortage(3, ServeSettings(), {"GPU": 2.0}, on_gpu=True)
-    '3 models need 3 GPU, the cluster has 2'
+    An example: "3 models need 3 GPU, the cluster has 2".
     """
     kind, amount = next(iter(worker_bundle(settings, on_gpu=on_gpu).items()))
     num_workers = num_models * settings.num_replicas

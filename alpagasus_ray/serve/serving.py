@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,9 @@ APPLICATION = "alpagasus"
 POLL_S = 1.0
 MAX_LOG_CHARACTERS = 100_000
 SERVER_CLASS = "FolderServer"
+SERVE = "serve"
+"""The namespace of Serve's own actors, and of the replicas."""
+CONTROLLER = "SERVE_CONTROLLER_ACTOR"
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 """Of an application and of a deployment: Serve gives it up, or has lost it."""
 
@@ -57,7 +60,8 @@ def serving(
     for model in models:
         check_model_folder(model.folder)
     check_port_free(settings.host, settings.port)
-    if serve.status().proxies:
+    status = serve.status()
+    if status.proxies or status.applications:
         raise UserError("Ray Serve runs in this cluster already: stop it first with `serve shutdown`.")
     startup = _Startup(
         models=tuple(models),
@@ -71,7 +75,7 @@ def serving(
         startup.wait_until_loaded()
         yield startup.wait_until_answering()
     finally:
-        serve.shutdown()
+        _stop_serve()
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,18 @@ class _Startup:
     def _is_loaded(self, application: ApplicationStatusOverview, model: ServedModel) -> bool:
         deployment = self._deployment(application, model)
         return deployment is not None and deployment.status == DeploymentStatus.HEALTHY
+
+
+def _stop_serve() -> None:
+    """Stop Serve and all it started; what has not ended by itself is killed."""
+    if not ray.is_initialized():
+        return
+    serve.shutdown()
+    left = [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["namespace"] == SERVE]
+    # The controller first: it would start again what is killed.
+    for actor in sorted(left, key=lambda actor: actor["name"] != CONTROLLER):
+        with suppress(ValueError):  # gone in the meantime
+            ray.kill(ray.get_actor(actor["name"], SERVE))
 
 
 @contextmanager
