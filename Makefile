@@ -38,7 +38,7 @@ test: $(INSTALLED)  ## Run every test, the slow ones on real components included
 	$(BIN)/python -m pytest
 
 test-fast: $(INSTALLED)  ## Run the tests that need neither Ray, torch nor vLLM (seconds)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not cluster"
 
 lint: $(INSTALLED)  ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .

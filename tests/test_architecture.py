@@ -147,9 +147,7 @@ def all_imports(modules: Mapping[str, str]) -> list[Import]:
 
 def violations(imports: Iterable[Import]) -> list[str]:
     """Return the broken rules in words."""
-    return [
-        f"{found.source}, line {found.line}: {broken}" for found in imports if (broken := _broken(found))
-    ]
+    return [f"{found.source}, line {found.line}: {broken}" for found in imports if (broken := _broken(found))]
 
 
 def _broken(found: Import) -> str | None:
@@ -224,7 +222,11 @@ def test_the_lists_of_exceptions_name_only_what_is_there() -> None:
         ("grade.bad", "import importlib\nimportlib.import_module('ray.data')", "outside the wiring"),
         ("corpus.bad", "import torch.nn as nn", "torch is imported outside train/"),
         ("judge.bad", "from transformers import AutoTokenizer", "transformers is imported outside train/"),
-        ("generate.bad", "class A:\n    def f(self):\n        import vllm", "vllm is imported outside serve/"),
+        (
+            "generate.bad",
+            "class A:\n    def f(self):\n        import vllm",
+            "vllm is imported outside serve/",
+        ),
         ("train.bad", "def f():\n    from vllm import LLM", "vllm is imported outside serve/"),
         ("grade.bad", "def f():\n    from alpagasus_ray.judge import scores", "inside a function"),
         ("novelty.bad", "from alpagasus_ray.errors import UserError", "novelty is no known room"),

@@ -236,7 +236,9 @@ def test_a_missing_recipe_is_named_with_the_nearest() -> None:
     assert '"demo"' in text
 
 
-@pytest.mark.parametrize("name", ["no/such/recipe.yaml", "../demo", "demo.yaml", "..", ".", "~/x.yaml", "x\0y"])
+@pytest.mark.parametrize(
+    "name", ["no/such/recipe.yaml", "../demo", "demo.yaml", "..", ".", "~/x.yaml", "x\0y"]
+)
 def test_what_is_neither_file_nor_name_is_refused(name: str) -> None:
     complaint(lambda: load_recipe(name))
 
@@ -318,7 +320,9 @@ def test_a_stored_recipe_is_read_back_the_same(values: dict[str, Any]) -> None:
     assert load_recipe(None, stored=recipe.to_yaml()) == recipe
 
 
-@pytest.mark.parametrize("name", ["yes", "null", "~", "1e5", "0x1f", "2024-01-01", "a: b", "- a", "#x", " x "])
+@pytest.mark.parametrize(
+    "name", ["yes", "null", "~", "1e5", "0x1f", "2024-01-01", "a: b", "- a", "#x", " x "]
+)
 def test_names_that_yaml_would_misread_are_stored_as_text(name: str) -> None:
     recipe = parse_recipe({"grade": {"model": name}})
     assert load_recipe(None, stored=recipe.to_yaml()).grade.model == name

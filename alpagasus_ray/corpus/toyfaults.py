@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from alpagasus_ray.corpus.toytasks import join_words, split_words
+from alpagasus_ray.corpus.toywording import join_words, split_words
 
 EVASIVE = (
     "I'm sorry, but as an AI language model I cannot answer this.",

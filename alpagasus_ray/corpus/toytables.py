@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 OPPOSITES = {
     "hot": "cold",
     "big": "small",
@@ -82,7 +84,7 @@ NUMBER_WORDS = (
     "twelve",
 )
 
-NEXT_NUMBERS = dict(zip(NUMBER_WORDS[2:10], NUMBER_WORDS[3:11], strict=True))
+NEXT_NUMBERS = dict(pairwise(NUMBER_WORDS[2:11]))
 
 POSITIONS = ("first", "last")
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from random import Random
 
 from alpagasus_ray.corpus.toyfaults import Spoiling, spoil
-from alpagasus_ray.corpus.toytasks import FACTS, LISTS, NUMBERS, OPENINGS, TASKS, WORDS, Task
+from alpagasus_ray.corpus.toytasks import FACTS, LISTS, NUMBERS, OPENINGS, TASKS, WORDS
+from alpagasus_ray.corpus.toywording import Task
 
 DEFAULT_GOOD_SHARE = 0.18
 """Alpaca's: 9,229 of its 52,002 rows were graded 4.5 or more."""

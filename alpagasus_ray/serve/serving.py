@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayTaskError
 from ray.serve.schema import (
     ApplicationStatus,
     ApplicationStatusOverview,
@@ -95,11 +96,14 @@ class _Startup:
         self.report(f"starting {len(self.models)} model(s) on {'GPUs' if on_gpu else 'CPUs'}")
         if lacking := shortage(len(self.models), self.settings, resources, on_gpu=on_gpu):
             self.report(f"{lacking}: waiting for more")
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": self.settings.host, "port": self.port},
-            logging_config={"enable_access_log": False},
-        )
+        try:
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": self.settings.host, "port": self.port},
+                logging_config={"enable_access_log": False},
+            )
+        except RayTaskError as error:
+            raise UserError(f"The endpoint cannot be opened: {cause_in_one_line(str(error))}") from error
         with _no_garbage_collection():
             # Imports vLLM and torch: 10 s and more, which only who serves should pay.
             from ray.serve.llm import LLMConfig, build_openai_app

@@ -192,6 +192,7 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
             "workers": summary["world_size"],
             "strategy": settings.strategy,
             "parameters": summary["parameters"],
+            "sharded_tensors": f"{summary['sharded_tensors']} of {summary['tensors']}",
             "resumed_from_step": summary["resumed_from_step"],
         },
         content=run.content_of_files(run.model(arm), weights),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
@@ -68,6 +69,8 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
             "target_tokens": sum(example.num_target_tokens for example in examples),
             "parameters": num_parameters,
             "world_size": engine.world_size,
+            "sharded_tensors": sum(isinstance(one, DTensor) for one in model.parameters()),
+            "tensors": sum(1 for _ in model.parameters()),
             "resumed_from_step": state["step"] if state else 0,
         }
         (Path(job.export_folder) / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")

@@ -301,6 +301,13 @@ def test_a_stage_done_again_makes_the_report_anew(full_run):
     assert "winning score 1.46" in page_of(full_run).text
 
 
+def test_new_counts_of_the_same_content_are_shown(run):
+    for count in (76, 77):
+        made = Made(counts={"answers": count}, content="the same")
+        run.make("answers/full", "generate", {"attempt": count}, {}, lambda made=made: made)
+        assert f"{count} answers" in page_of(run).text
+
+
 def test_a_run_that_was_only_graded_has_a_page(run):
     add_grades(run)
     page = page_of(run)
@@ -340,10 +347,10 @@ def test_a_pair_that_was_never_judged_is_said_to_be_so(run):
 def test_names_with_dollars_and_dashes_survive(run):
     folder = RunDirectory.verdicts("a", "b--c", "judge--x")
     add_answers(run, "b--c", "Oslo")
-    add_verdicts(run, {"$5 & <b>": FIGURES}, folder)
+    add_verdicts(run, {"$x_1$ & <b>": FIGURES}, folder)
     page = page_of(run)
     assert "a did better than b--c" in page.text
-    assert "$5 & <b> (n = 40)" in page.text and "b" not in page.tags
+    assert "$x_1$ & <b> (n = 40)" in page.text and "b" not in page.tags
 
 
 def test_artifacts_of_an_earlier_input_are_named(full_run):

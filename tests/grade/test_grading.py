@@ -1,0 +1,123 @@
+"""Grading on a real Ray, against a server on loopback."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alpagasus_ray.artifacts import RunDirectory
+from tests.loopback import LoopbackServer, error
+
+pytestmark = pytest.mark.slow
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [{"instruction": f"Name number {i}.", "input": "", "output": f"It is {i}."} for i in range(count)]
+
+
+def grade_command(data: Path, run_dir: Path, endpoint: LoopbackServer, *flags: str) -> list[str]:
+    judge = ["--judge", "openai", "--model", "some-judge", "--base-url", endpoint.base_url]
+    command = [sys.executable, "-m", "alpagasus_ray.cli", "grade", "--data", str(data)]
+    return [*command, "--run-dir", str(run_dir), *judge, *flags]
+
+
+def scores(run: RunDirectory) -> dict[str, float | None]:
+    table = run.read_tables(run.reviews("accuracy", "some-judge"))
+    return {row["triplet_id"]: row["score"] for row in table.to_pylist()}
+
+
+def test_every_row_ends_as_a_score_or_a_reason_and_is_paid_for_once(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    bad = [{"instruction": "No output."}, {"instruction": "", "output": "x"}, {"instruction": 5, "output": "x"}]
+    twice = rows(1)
+    data.write_text(json.dumps([*rows(200), *bad, *twice]))
+
+    def refuse_one(body: dict, times: int) -> object:
+        return error(400, "too long", "bad") if "number 7." in str(body) else None
+
+    with LoopbackServer(fault=refuse_one) as endpoint:
+        command = grade_command(data, tmp_path / "run", endpoint)
+        first = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert first.returncode == 0, first.stderr
+        run = RunDirectory(str(tmp_path / "run"))
+        manifest = run.manifest(run.reviews("accuracy", "some-judge"))
+        assert manifest is not None
+        assert manifest.counts["reviews"] == 203
+        assert manifest.counts["scored"] == 199
+        assert manifest.failures == {
+            "refused request": 1,
+            "set aside: output is missing": 1,
+            "set aside: instruction is empty": 1,
+            "set aside: instruction is not a string": 1,
+        }
+        assert endpoint.answered.total() == 199
+        before = scores(run)
+
+        # A changed reader reads the replies that are there; nothing is asked but what failed.
+        subprocess.run([*command, "--reader", "original"], timeout=300, check=True, capture_output=True)
+        assert endpoint.answered.total() == 199
+        assert scores(run) == before
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(rows(400)))
+    with LoopbackServer(latency_s=0.2) as endpoint:
+        command = grade_command(data, tmp_path / "run", endpoint, "--max-concurrency", "16")
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: endpoint.answered.total() >= 100)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        wait_until_still(endpoint)
+        assert endpoint.answered.total() < 400, "the kill came too late to show anything"
+        run = RunDirectory(str(tmp_path / "run"))
+        assert run.manifest(run.reviews("accuracy", "some-judge")) is None
+
+        subprocess.run(command, timeout=300, check=True, capture_output=True)
+        assert len(scores(run)) == 400
+        assert all(score is not None for score in scores(run).values())
+        repeated = endpoint.answered.total() - 400
+        assert repeated <= 16, f"{repeated} replies were paid for twice"
+
+
+def test_a_bad_key_stops_after_one_request(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(rows(50)))
+    with LoopbackServer(api_key="right") as endpoint:
+        done = subprocess.run(
+            grade_command(data, tmp_path / "run", endpoint, "--api-key-env", "WRONG_KEY"),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "WRONG_KEY": "sk-canary-4711"},
+        )
+        assert done.returncode == 2
+        assert "Incorrect API key provided" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "canary" not in done.stderr + done.stdout
+        assert endpoint.asked.total() == 0
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"canary" not in path.read_bytes()
+
+
+def wait_for(condition: object, timeout_s: float = 120.0) -> None:
+    until_s = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < until_s, "it did not come in time"
+        time.sleep(0.05)
+
+
+def wait_until_still(endpoint: LoopbackServer) -> None:
+    """Wait until the killed driver's actors have gone too, and ask no more."""
+    last, since_s = -1, time.monotonic()
+    while time.monotonic() - since_s < 5:
+        if endpoint.asked.total() != last:
+            last, since_s = endpoint.asked.total(), time.monotonic()
+        time.sleep(0.2)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alpagasus_ray.recipe import ServeSettings
+from alpagasus_ray.serve.engine_settings import (
+    deployment_name,
+    engine_arguments,
+    engine_environment,
+    llm_config,
+    shortage,
+)
+from alpagasus_ray.serve.model_folder import ServedModel
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    (tmp_path / "config.json").write_text(json.dumps({"dtype": "float32", "max_position_embeddings": 512}))
+    return str(tmp_path)
+
+
+def test_on_cpus_nothing_is_compiled_and_the_cache_is_bounded(folder: str) -> None:
+    arguments = engine_arguments(folder, ServeSettings(kv_cache_gib=2), on_gpu=False)
+    assert arguments == {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 2 * 2**30}
+
+
+def test_on_gpus_vllm_decides(folder: str) -> None:
+    assert engine_arguments(folder, ServeSettings(), on_gpu=True) == {"dtype": "auto"}
+
+
+def test_a_dtype_that_was_asked_for_stays(folder: str) -> None:
+    assert engine_arguments(folder, ServeSettings(dtype="bfloat16"), on_gpu=False)["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(("asked", "given"), [(256, 256), (2048, 512)])
+def test_the_length_is_cut_to_the_models_own(folder: str, asked: int, given: int) -> None:
+    settings = ServeSettings(max_model_length_tokens=asked)
+    assert engine_arguments(folder, settings, on_gpu=False)["max_model_len"] == given
+
+
+def test_the_recipes_engine_arguments_have_the_last_word(folder: str) -> None:
+    settings = ServeSettings(engine={"enforce_eager": False, "max_num_seqs": 8})
+    arguments = engine_arguments(folder, settings, on_gpu=False)
+    assert (arguments["enforce_eager"], arguments["max_num_seqs"]) == (False, 8)
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.3, "1"), (1.0, "1"), (4.0, "4")])
+def test_a_replica_uses_as_many_threads_as_it_has_cpus(cpus: float, threads: str) -> None:
+    environment = engine_environment(ServeSettings(cpus_per_replica=cpus), on_gpu=False)
+    assert environment["OMP_NUM_THREADS"] == threads
+
+
+def test_a_relative_folder_is_made_absolute(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(folder).parent)
+    model = ServedModel("full", Path(folder).name)
+    config = llm_config(model, 0, ServeSettings(), on_gpu=False, server_class=object)
+    assert config["model_loading_config"] == {"model_id": "full", "model_source": folder}
+
+
+def test_deployments_of_like_names_are_kept_apart() -> None:
+    assert deployment_name("a.b", 0) != deployment_name("a_b", 1)
+
+
+@pytest.mark.parametrize(
+    ("num_models", "settings", "resources", "on_gpu", "expected"),
+    [
+        (3, ServeSettings(), {"CPU": 2.0}, False, None),
+        (
+            3,
+            ServeSettings(cpus_per_replica=1),
+            {"CPU": 2.0},
+            False,
+            "3 models need 3.1 CPU, the cluster has 2",
+        ),
+        (3, ServeSettings(), {"GPU": 4.0}, True, None),
+        (3, ServeSettings(), {"GPU": 2.0}, True, "3 models need 3 GPU, the cluster has 2"),
+        (
+            1,
+            ServeSettings(num_replicas=2, engine={"tensor_parallel_size": 2}),
+            {"GPU": 2.0},
+            True,
+            "1 model needs 4 GPU, the cluster has 2",
+        ),
+    ],
+)
+def test_what_the_cluster_lacks_is_said(
+    num_models: int, settings: ServeSettings, resources: dict[str, float], on_gpu: bool, expected: str | None
+) -> None:
+    assert shortage(num_models, settings, resources, on_gpu=on_gpu) == expected

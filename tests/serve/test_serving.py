@@ -1,0 +1,209 @@
+"""Real models behind a real endpoint: Ray Serve, vLLM and the official client. One story, told in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openai
+import psutil
+import pytest
+import ray
+from ray import serve
+
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe import ServeSettings
+from alpagasus_ray.serve.endpoint import Endpoint
+from alpagasus_ray.serve.model_folder import ServedModel
+from alpagasus_ray.serve.serving import serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TEXTS = [f"Sort these {i} words. Add {i} and {i + 2}. Name a fruit, a day, a colour." for i in range(200)]
+PROMPTS = ["Sort these words", "Add 7 and 9.", "Name a fruit, a", "### Response: Grüße 你"]
+NUM_TOKENS = 16
+
+
+@dataclass
+class Service:
+    models: list[ServedModel]
+    endpoint: Endpoint
+    lines: list[str]
+    stack: ExitStack
+    processes: list[psutil.Process] = field(default_factory=list)
+
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=self.endpoint.base_url, api_key="none", max_retries=0, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[ServedModel]:
+    from alpagasus_ray.train.tiny_model import build_tiny_model
+
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("filtered", "random-9.2k")):
+        build_tiny_model(folder / name, TEXTS, seed=seed)
+    return [ServedModel(name, str(folder / name)) for name in ("filtered", "random-9.2k")]
+
+
+@pytest.fixture(scope="module")
+def service(models: list[ServedModel]) -> Iterator[Service]:
+    # Two CPUs for an ingress and two replicas, whatever this machine has: the shares must fit.
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    lines: list[str] = []
+    try:
+        with ExitStack() as stack:
+            endpoint = stack.enter_context(serving(models, ServeSettings(port=0), report=lines.append))
+            yield Service(models, endpoint, lines, stack, engine_processes())
+    finally:
+        ray.shutdown()
+
+
+def engine_processes() -> list[psutil.Process]:
+    """Return our replicas' and engines' processes that run."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            title = f"{process.name()} {' '.join(process.cmdline())}"
+            if process.status() != psutil.STATUS_ZOMBIE and ("VLLM" in title or "REPLICA" in title.upper()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that run; where nobody reaps orphans, the dead remain as zombies."""
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def greedy_by_transformers(folder: str, prompt: str) -> list[int]:
+    """Return the token ids that transformers itself generates."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    prompt_ids = tokenizer(prompt, return_tensors="pt")
+    generated = model.generate(**prompt_ids, max_new_tokens=NUM_TOKENS, do_sample=False)
+    return [int(token) for token in generated[0, prompt_ids["input_ids"].shape[1] :]]
+
+
+def test_every_arm_is_listed_by_name(service: Service) -> None:
+    assert {model.id for model in service.client().models.list()} == {"filtered", "random-9.2k"}
+    assert service.endpoint.model_names == ("filtered", "random-9.2k")
+    assert service.lines[-1].endswith(service.endpoint.base_url)
+
+
+def test_greedy_completions_are_those_of_transformers(service: Service) -> None:
+    client = service.client()
+    for model in service.models:
+        for prompt in PROMPTS:
+            completion = client.completions.create(
+                model=model.name,
+                prompt=prompt,
+                max_tokens=NUM_TOKENS,
+                temperature=0,
+                extra_body={"return_token_ids": True},
+            )
+            answer = completion.choices[0].model_dump()
+            assert answer["token_ids"] == greedy_by_transformers(model.folder, prompt), (model.name, prompt)
+            assert answer["finish_reason"] in ("stop", "length")
+            assert completion.usage is not None
+            assert completion.usage.completion_tokens == len(answer["token_ids"])
+
+
+def test_the_arms_are_different_models(service: Service) -> None:
+    texts = {
+        service.client()
+        .completions.create(model=name, prompt="Add 7", max_tokens=16, temperature=0)
+        .choices[0]
+        .text
+        for name in service.endpoint.model_names
+    }
+    assert len(texts) == 2
+
+
+def test_an_unknown_model_is_not_found_in_openais_words(service: Service) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        service.client().completions.create(model="fulll", prompt="Add", max_tokens=1)
+    assert caught.value.status_code == 404
+    assert isinstance(caught.value.body, dict)
+    assert "fulll" in caught.value.body["message"]
+
+
+def test_a_prompt_beyond_the_models_length_is_a_bad_request(service: Service) -> None:
+    with pytest.raises(openai.BadRequestError, match="1024"):
+        service.client().completions.create(model="filtered", prompt="words " * 3000, max_tokens=1)
+
+
+def test_each_model_is_two_processes(service: Service) -> None:
+    titles = [" ".join(process.cmdline()) for process in service.processes]
+    assert len([title for title in titles if "EngineCore" in title]) == 2
+    assert not [title for title in titles if "VLLM::Worker" in title]
+
+
+def test_the_port_of_another_server_is_refused_before_anything_starts(service: Service) -> None:
+    port = int(service.endpoint.base_url.split(":")[-1].split("/")[0])
+    with (
+        pytest.raises(UserError, match=f"{port} cannot be listened on"),
+        serving(service.models, ServeSettings(port=port)),
+    ):
+        pass
+
+
+def test_a_second_endpoint_in_one_cluster_is_refused(service: Service) -> None:
+    with (
+        pytest.raises(UserError, match="Ray Serve runs in this cluster already"),
+        serving(service.models, ServeSettings(port=0)),
+    ):
+        pass
+    assert service.client().models.list().data
+
+
+def test_leaving_the_context_leaves_nothing_behind(service: Service) -> None:
+    assert len(service.processes) >= 5
+    started_s = time.monotonic()
+    service.stack.close()
+    assert time.monotonic() - started_s < 15
+    deadline_s = time.monotonic() + 10
+    while still_running(service.processes) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert still_running(service.processes) == []
+    assert ray.util.list_named_actors(all_namespaces=True) == []
+    port = int(service.endpoint.base_url.split(":")[-1].split("/")[0])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_weights_that_do_not_fit_the_config_end_the_wait_with_the_cause(
+    service: Service, tmp_path: Path
+) -> None:
+    """Also shows that one Ray can serve a second time."""
+    folder = tmp_path / "wider"
+    shutil.copytree(service.models[0].folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 256, "head_dim": 64}))
+    with (
+        pytest.raises(UserError) as caught,
+        serving([ServedModel("wider", str(folder))], ServeSettings(port=0)),
+    ):
+        pass
+    assert str(caught.value).startswith(f'"wider" ({folder}) cannot be served: ')
+    assert "must match the size of tensor" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert serve.status().applications == {}
+    assert ray.util.list_named_actors(all_namespaces=True) == []
