@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpagasus_ray import console as console_module
@@ -104,6 +104,7 @@ def test_before_the_first_row_nobody_knows_what_is_left(streams: Streams, total:
     assert "left" not in Progress(streams.console, "grade", total, "rows").line()
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 50), max_size=5), st.integers(0, 200))
 def test_no_progress_breaks_the_line(steps: list[int], total: int) -> None:
     progress = Progress(Streams().console, "grade", total, "rows")

@@ -67,9 +67,9 @@ def solve(instruction: str, input: str = "") -> Solution | None:
     """Return the right answer to a prompt, read from its text alone; None when it is not of this world.
 
     >>> solve("What is the capital of Peru?").answer
-    'The capital of Peru is Lima.'
-    >>> solve("Reverse the order of this list.", "saw, pear, goat").answer
-    'goat, pear, saw'
+    'The capital is Lima.'
+    >>> solve("Which of these is a fruit?", "saw, pear, dog").accepts("pear")
+    True
     >>> solve("Write a poem about the sea.")
     """
     instruction, input = instruction.strip(), input.strip()

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ray
 from ray import serve
@@ -21,7 +20,8 @@ from ray.serve.schema import (
 )
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.serve.causes import cause_in_one_line, last_logged_cause
+from alpagasus_ray.serve.causes import cause_in_one_line
+from alpagasus_ray.serve.deployments import folder_server_class, ingress_class
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, wait_until_answering
 from alpagasus_ray.serve.engine_settings import deployment_name, ingress_config, llm_config, shortage
 from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, check_names_differ
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 APPLICATION = "alpagasus"
 POLL_S = 1.0
-MAX_LOG_CHARACTERS = 100_000
 SERVER_CLASS = "FolderServer"
 SERVE = "serve"
 """The namespace of Serve's own actors, and of the replicas."""
@@ -106,15 +105,22 @@ class _Startup:
             raise UserError(f"The endpoint cannot be opened: {cause_in_one_line(str(error))}") from error
         with _no_garbage_collection():
             # Imports vLLM and torch: 10 s and more, which only who serves should pay.
+            from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
             from ray.serve.llm import LLMConfig, build_openai_app
+            from ray.serve.llm.deployment import LLMServer
+            from ray.serve.llm.ingress import OpenAiIngress
 
-        server_class = _folder_server_class(on_gpu=on_gpu)
+        server_class = folder_server_class(LLMServer, VLLMEngine, on_gpu=on_gpu)
         configs = [
             LLMConfig(**llm_config(model, index, self.settings, on_gpu=on_gpu, server_class=server_class))
             for index, model in enumerate(self.models)
         ]
         application = build_openai_app(
-            {"llm_configs": configs, "ingress_deployment_config": ingress_config()}
+            {
+                "llm_configs": configs,
+                "ingress_cls_config": {"ingress_cls": ingress_class(OpenAiIngress)},
+                "ingress_deployment_config": ingress_config(),
+            }
         )
         serve.run_many(
             [serve.RunTarget(application, name=APPLICATION, route_prefix="/")],
@@ -203,49 +209,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _folder_server_class(*, on_gpu: bool) -> type:
-    """Return ray.serve.llm's server, made to start in half the processes when the weights are local files.
-
-    As it comes, a model on CPUs is four processes, each of which spends 12 to 15 s of CPU time on
-    importing vLLM, and a telemetry actor that stays behind: with three models on two cores, minutes.
-    Where the engine's override no longer fits a later Ray, start-up gets slower and nothing else changes.
-    """
-    from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
-    from ray.serve.llm.deployment import LLMServer
-
-    class OneProcessEngine(VLLMEngine):  # type: ignore[misc]
-        def _start_async_llm_engine(self, arguments: Any, config: Any, *rest: Any) -> Any:
-            if config.parallel_config.world_size == 1:
-                # The lone worker shares the engine's process; Ray asks for one of its own in any case.
-                config.parallel_config.distributed_executor_backend = "uni"
-            return super()._start_async_llm_engine(arguments, config, *rest)
-
-    class FolderServer(LLMServer):  # type: ignore[misc]
-        async def __init__(self, llm_config: Any, **options: Any) -> None:  # type: ignore[misc]
-            # There is nothing to download: a task that would look for it imports vLLM first.
-            llm_config.get_or_create_callback().ctx.run_init_node = False
-            engine_class = VLLMEngine if on_gpu else OneProcessEngine
-            await super().__init__(llm_config, engine_cls=engine_class, **options)
-
-        async def start(self) -> None:
-            # Not super().start(), which goes on to start the telemetry actor and waits for it.
-            self.engine = self._engine_cls(self._llm_config)
-            try:
-                await self.engine.start()
-            except RuntimeError as error:
-                raise RuntimeError(last_logged_cause(_own_output()) or str(error)) from error
-
-    return FolderServer
-
-
-def _own_output() -> str:
-    """Return the end of what this replica and its engine have printed.
-
-    vLLM says in the exception only that the engine failed, and the reason in its log.
-    """
-    try:
-        return Path("/proc/self/fd/1").read_text(encoding="utf-8", errors="replace")[-MAX_LOG_CHARACTERS:]
-    except OSError:
-        return ""

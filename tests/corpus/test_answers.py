@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl, answers_to_jsonl, read_answer_folder
@@ -28,11 +28,13 @@ ANSWERS = st.lists(
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(ANSWERS)
 def test_what_is_written_is_read_back(answers: list[Answer]) -> None:
     assert list(answers_from_jsonl(answers_to_jsonl(answers), "x").values()) == answers
 
 
+@settings(deadline=None, derandomize=True)
 @given(ANSWERS)
 def test_each_answer_is_one_line(answers: list[Answer]) -> None:
     text = answers_to_jsonl(answers)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpagasus_ray.artifacts import TRIPLETS, RunDirectory
@@ -242,6 +242,7 @@ ANY_ROWS = st.lists(
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(ANY_ROWS)
 def test_every_row_is_kept_or_set_aside(rows: list[Any]) -> None:
     corpus = ingest([ROW, *rows])

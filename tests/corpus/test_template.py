@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpagasus_ray.corpus.template import render_prompt
@@ -28,14 +28,12 @@ def test_with_an_input() -> None:
 
 
 def test_without_an_input() -> None:
-    assert (
-        render_prompt("Say hello.")
-        == render_prompt("Say hello.", "")
-        == (
-            "Below is an instruction that describes a task. Write a response that appropriately completes the "
-            "request.\n\n### Instruction:\nSay hello.\n\n### Response:"
-        )
+    expected = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the"
+        " request.\n\n### Instruction:\nSay hello.\n\n### Response:"
     )
+    assert render_prompt("Say hello.") == expected
+    assert render_prompt("Say hello.", "") == expected
 
 
 @pytest.mark.parametrize(
@@ -56,6 +54,7 @@ def test_braces_in_a_row_are_plain_text(instruction: str, input: str) -> None:
     assert render_prompt(instruction, input) == before + instruction + between + input + end
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.text(), st.text())
 def test_any_text_stands_in_the_prompt_to_the_letter(instruction: str, input: str) -> None:
     prompt = render_prompt(instruction, input)

@@ -92,7 +92,6 @@ def test_a_test_set_is_named_after_its_file(file_of: FileOf, file: str, name: st
         (({"id": "x", "prompt": "a"}, {"id": "x", "prompt": "b"}), "the id x"),
         (({"id": 1, "prompt": "a"}, {"id": "1", "prompt": "b"}), "the id 1"),
         (('{"prompt": "half a \\ud83d"}',), "line 1"),
-        (("[" * 100_000,), "line 1"),
     ],
 )
 def test_a_bad_line_is_named(file_of: FileOf, lines: tuple[Any, ...], says: str) -> None:

@@ -54,7 +54,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[ServedModel]:
 
 
 @pytest.fixture(scope="module")
-def service(models: list[ServedModel]) -> Iterator[Service]:
+def cluster() -> Iterator[None]:
     # Two CPUs for an ingress and two replicas, whatever this machine has: the shares must fit.
     ray.init(
         address="local",
@@ -64,13 +64,16 @@ def service(models: list[ServedModel]) -> Iterator[Service]:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def service(cluster: None, models: list[ServedModel]) -> Iterator[Service]:
     lines: list[str] = []
-    try:
-        with ExitStack() as stack:
-            endpoint = stack.enter_context(serving(models, ServeSettings(port=0), report=lines.append))
-            yield Service(models, endpoint, lines, stack, engine_processes())
-    finally:
-        ray.shutdown()
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(serving(models, ServeSettings(port=0), report=lines.append))
+        yield Service(models, endpoint, lines, stack, engine_processes())
 
 
 def engine_processes() -> list[psutil.Process]:
@@ -143,6 +146,7 @@ def test_an_unknown_model_is_not_found_in_openais_words(service: Service) -> Non
     assert caught.value.status_code == 404
     assert isinstance(caught.value.body, dict)
     assert "fulll" in caught.value.body["message"]
+    assert caught.value.code == "model_not_found"
 
 
 def test_a_prompt_beyond_the_models_length_is_a_bad_request(service: Service) -> None:
@@ -190,20 +194,21 @@ def test_leaving_the_context_leaves_nothing_behind(service: Service) -> None:
 
 
 def test_weights_that_do_not_fit_the_config_end_the_wait_with_the_cause(
-    service: Service, tmp_path: Path
+    cluster: None, models: list[ServedModel], tmp_path: Path
 ) -> None:
     """Also shows that one Ray can serve a second time."""
     folder = tmp_path / "wider"
-    shutil.copytree(service.models[0].folder, folder)
+    shutil.copytree(models[0].folder, folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 256, "head_dim": 64}))
+    doubled = {key: 2 * config[key] for key in ("hidden_size", "num_attention_heads", "num_key_value_heads")}
+    (folder / "config.json").write_text(json.dumps(config | doubled))
     with (
         pytest.raises(UserError) as caught,
         serving([ServedModel("wider", str(folder))], ServeSettings(port=0)),
     ):
         pass
     assert str(caught.value).startswith(f'"wider" ({folder}) cannot be served: ')
-    assert "must match the size of tensor" in str(caught.value)
+    assert "size of tensor" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert serve.status().applications == {}
     assert ray.util.list_named_actors(all_namespaces=True) == []

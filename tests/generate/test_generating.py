@@ -1,0 +1,298 @@
+"""Answers over the protocol: the very string of training goes out, and nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.console import Console
+from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.generate.generating import Generation
+from alpagasus_ray.manifests import Made, Manifest
+from alpagasus_ray.recipe_files import parse_recipe
+from tests.loopback import Body, LoopbackServer, error
+
+KOALA = [{"id": f"koala_{number}", "prompt": f"Question <{number}>?"} for number in range(12)]
+SINSTRUCT = [
+    {"id": "s_0", "instruction": "Add {input}.", "instances": [{"input": "2, 3"}], "category": "sum"},
+    {"id": "s_1", "instruction": "Say hello.", "instances": [{"input": ""}]},
+]
+
+
+class Bench:
+    """An arm, two test sets and an endpoint."""
+
+    def __init__(self, run: RunDirectory, console: Console, endpoint: LoopbackServer, folder: Path) -> None:
+        self.run, self.console, self.endpoint, self._folder = run, console, endpoint, folder
+        self.settings: dict[str, Any] = {"base_url": endpoint.base_url, "max_retries": 0}
+        self.testsets(koala_test_set=KOALA, sinstruct_test_set=SINSTRUCT)
+
+    def testsets(self, **testsets: list[dict[str, Any]]) -> None:
+        files = []
+        for name, rows in testsets.items():
+            path = self._folder / f"{name}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            files.append(str(path))
+        self.settings["testsets"] = files
+
+    def generation(self, arm: str = "filtered", **changed: Any) -> Generation:
+        return Generation(self.run, parse_recipe({"generate": {**self.settings, **changed}}), arm)
+
+    def make(self, arm: str = "filtered", **changed: Any) -> Manifest:
+        return self.generation(arm, **changed).make(self.endpoint.base_url, self.console)
+
+    def answers(self, testset: str, arm: str = "filtered") -> dict[str, Answer]:
+        name = f"{self.run.answers(arm)}/{testset}.jsonl"
+        return answers_from_jsonl(self.run.read_text(name), name)
+
+
+@pytest.fixture
+def bench(run: RunDirectory, console: Console, endpoint: LoopbackServer, tmp_path: Path) -> Iterator[Bench]:
+    endpoint.reply = lambda body: f" Answer to {body['prompt'][-60:]}\n"
+    yield Bench(run, console, endpoint, tmp_path)
+
+
+def only_after(times: int, answer: Callable[[], Any]) -> Callable[[Body, int], Any]:
+    """Return a fault that lets so many requests pass."""
+    passed: list[Body] = []
+
+    def fault(body: Body, before: int) -> Any:
+        passed.append(body)
+        return answer() if len(passed) > times else None
+
+    return fault
+
+
+def test_every_prompt_of_every_test_set_is_answered(bench: Bench) -> None:
+    manifest = bench.make()
+    assert {name: manifest.counts[name] for name in ("answers", "koala", "sinstruct")} == {
+        "answers": 14,
+        "koala": 12,
+        "sinstruct": 2,
+    }
+    assert manifest.failures == {}
+    assert manifest.details["finish_reasons"] == {"stop": 14}
+    assert list(bench.answers("koala")) == [row["id"] for row in KOALA]
+
+
+def test_an_answer_has_the_question_that_the_judge_is_shown(bench: Bench) -> None:
+    bench.endpoint.reply = lambda body: "  Five. \n"
+    bench.make()
+    assert bench.answers("sinstruct") == {
+        "s_0": Answer("s_0", "filtered", "Add {input}. Input: 2, 3", "sum", "Five.", "stop"),
+        "s_1": Answer("s_1", "filtered", "Say hello.", None, "Five.", "stop"),
+    }
+
+
+def test_the_prompt_is_the_very_string_of_training(bench: Bench) -> None:
+    bench.make()
+    prompts = set(bench.endpoint.asked)
+    assert (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n### Instruction:\nAdd {input}."
+        "\n\n### Input:\n2, 3\n\n### Response:"
+    ) in prompts
+    assert (
+        "Below is an instruction that describes a task. "
+        "Write a response that appropriately completes the request."
+        "\n\n### Instruction:\nSay hello.\n\n### Response:"
+    ) in prompts
+    assert len(prompts) == 14
+
+
+def test_the_arm_is_asked_by_its_name_with_the_settings(bench: Bench) -> None:
+    bodies: list[Body] = []
+    bench.endpoint.reply = lambda body: bodies.append(body) or "x"  # type: ignore[func-returns-value]
+    bench.make("v1.5", max_new_tokens=7, temperature=0.5, top_p=0.9)
+    sent = {(one["model"], one["max_tokens"], one["temperature"], one["top_p"]) for one in bodies}
+    assert sent == {("v1.5", 7, 0.5, 0.9)}
+
+
+def test_many_are_in_flight_and_no_more_than_allowed(bench: Bench) -> None:
+    bench.endpoint.latency_s = 0.05
+    bench.make(max_concurrency=5)
+    assert bench.endpoint.max_in_flight == 5
+
+
+@pytest.mark.parametrize(
+    "text", ["### Response: is what I said.", "", "a\u2028b\r\nc", "half a \ud83d", "\0", "Äpfel 🍐"]
+)
+def test_an_answer_is_kept_whatever_is_in_it(bench: Bench, text: str) -> None:
+    """An answer is not cut at the word Response, and no odd one stops the others."""
+    bench.endpoint.reply = lambda body: text if "Say hello." in body["prompt"] else "x"
+    bench.make()
+    assert set(bench.answers("sinstruct")) == {"s_0", "s_1"}
+    assert bench.answers("sinstruct")["s_1"].text == text.replace("\ud83d", "\ufffd").strip()
+
+
+def test_a_cut_answer_is_known_as_such(bench: Bench) -> None:
+    body = {"id": "x", "object": "text_completion", "created": 0, "model": "filtered", "usage": None}
+    choice = {"index": 0, "finish_reason": "length", "text": "one two", "logprobs": None}
+    from aiohttp import web
+
+    bench.endpoint.fault = lambda _, before: web.json_response({**body, "choices": [choice]})
+    assert bench.make().details["finish_reasons"] == {"length": 14}
+    assert bench.answers("koala")["koala_0"].finish_reason == "length"
+
+
+# Done once.
+
+
+def test_what_is_committed_is_not_asked_again(bench: Bench) -> None:
+    assert bench.generation().committed() is None
+    manifest = bench.make()
+    assert bench.generation().committed() == manifest
+    assert bench.make() == manifest
+    assert bench.endpoint.asked.total() == 14
+
+
+@pytest.mark.parametrize(
+    "changed", [{"max_new_tokens": 8}, {"temperature": 0.7}, {"top_p": 0.5}, {"base_url": "http://other/v1"}]
+)
+def test_what_shapes_answers_asks_anew(bench: Bench, changed: dict[str, Any]) -> None:
+    bench.make()
+    assert bench.generation(**changed).committed() is None
+
+
+@pytest.mark.parametrize("changed", [{"max_concurrency": 3}, {"timeout_s": 9}, {"max_retries": 1}])
+def test_what_only_speeds_things_up_does_not(bench: Bench, changed: dict[str, Any]) -> None:
+    manifest = bench.make()
+    assert bench.generation(**changed).committed() == manifest
+
+
+def test_a_changed_prompt_asks_anew(bench: Bench) -> None:
+    bench.make()
+    bench.testsets(koala_test_set=[*KOALA[:-1], {**KOALA[-1], "prompt": "Another?"}])
+    assert bench.generation().committed() is None
+    assert bench.make().counts["answers"] == 12
+
+
+def test_the_same_prompts_in_another_file_do_not(bench: Bench) -> None:
+    manifest = bench.make()
+    bench.testsets(koala=KOALA, sinstruct=SINSTRUCT)
+    assert bench.generation().committed() == manifest
+
+
+def test_arms_do_not_share_answers(bench: Bench) -> None:
+    bench.make("full")
+    assert bench.generation("filtered").committed() is None
+    bench.make("filtered")
+    assert set(bench.endpoint.answered.values()) == {2}
+
+
+def test_a_model_trained_anew_is_asked_anew(bench: Bench) -> None:
+    def train(text: str) -> None:
+        def work() -> Made:
+            bench.run.write_text("models/filtered/model.safetensors", text)
+            return Made()
+
+        bench.run.make("models/filtered", "train", {"text": text}, {}, work)
+
+    def make() -> Manifest:
+        return bench.make(base_url=None)
+
+    with pytest.raises(UserError, match="train --arm filtered"):
+        make()
+    train("one")
+    first = make()
+    assert make() == first
+    assert bench.endpoint.answered.total() == 14
+    train("two")
+    assert bench.generation(base_url=None).committed() is None
+    make()
+    assert bench.endpoint.answered.total() == 28
+
+
+# What goes wrong.
+
+
+def test_after_an_interruption_only_what_is_missing_is_asked(bench: Bench) -> None:
+    bench.endpoint.fault = only_after(5, lambda: error(401, "The key has run out.", "invalid_api_key"))
+    with pytest.raises(UserError, match=r"The key has run out\."):
+        bench.make(max_concurrency=1)
+    assert bench.generation().committed() is None
+    assert bench.endpoint.answered.total() == 5
+    bench.endpoint.fault = lambda body, before: None
+    assert bench.make().counts["answers"] == 14
+    assert set(bench.endpoint.answered.values()) == {1}
+
+
+def test_an_interrupted_arm_does_not_get_another_ones_replies(bench: Bench) -> None:
+    bench.endpoint.fault = only_after(5, lambda: error(401, "The key has run out.", "invalid_api_key"))
+    with pytest.raises(UserError):
+        bench.make("full", max_concurrency=1)
+    bench.endpoint.fault = lambda body, before: None
+    bench.make("filtered")
+    assert bench.endpoint.answered.total() == 5 + 14
+
+
+def test_nothing_stays_behind_once_the_answers_are_there(bench: Bench) -> None:
+    bench.make()
+    left = [name for name in bench.run.list_files("checkpoints") if name]
+    assert left == []
+
+
+def test_a_prompt_without_an_answer_is_counted_and_in_no_file(bench: Bench) -> None:
+    bench.endpoint.fault = lambda body, before: (
+        error(400, "Too long.", "context_length_exceeded") if "<3>" in body["prompt"] else None
+    )
+    manifest = bench.make()
+    assert manifest.counts["answers"] == 13
+    assert manifest.failures == {"refused request": 1}
+    assert "koala_3" not in bench.answers("koala")
+    assert len(bench.answers("koala")) == 11
+
+
+def test_an_endpoint_that_is_gone_is_told_in_one_line(bench: Bench) -> None:
+    bench.testsets(koala_test_set=[{"prompt": f"Question <{number}>?"} for number in range(100)])
+    bench.endpoint.fault = lambda body, before: error(500, "Oops.", "internal", {"retry-after-ms": "1"})
+    with pytest.raises(UserError, match="Oops") as caught:
+        bench.make()
+    assert "\n" not in str(caught.value)
+    assert bench.generation().committed() is None
+
+
+def test_an_unknown_model_is_told(bench: Bench) -> None:
+    bench.endpoint.models = ("full",)
+    with pytest.raises(UserError, match="filtered"):
+        bench.make()
+
+
+def test_a_missing_key_is_told_before_anything_is_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with pytest.raises(UserError, match="MY_KEY"):
+        bench.make(api_key_env="MY_KEY")
+    assert bench.endpoint.asked.total() == 0
+    bench.endpoint.api_key = "sk-mine"
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    assert bench.make(api_key_env="MY_KEY").counts["answers"] == 14
+
+
+def test_without_test_sets_nothing_can_be_asked(bench: Bench) -> None:
+    with pytest.raises(UserError, match="testsets"):
+        bench.generation(testsets=[])
+    with pytest.raises(UserError, match="no such file"):
+        bench.generation(testsets=["nowhere.jsonl"])
+
+
+def test_two_test_sets_with_one_prompt_ask_it_once(bench: Bench) -> None:
+    bench.testsets(one=[{"id": "a", "prompt": "Hi?"}], two=[{"id": "b", "prompt": "Hi?"}])
+    assert bench.make().counts["answers"] == 2
+    assert bench.endpoint.asked.total() == 1
+    assert bench.answers("one")["a"].text == bench.answers("two")["b"].text
+
+
+@pytest.mark.parametrize("name", ["answers", "pooled", "results"])
+def test_a_test_set_of_any_name_is_counted_for_itself(bench: Bench, name: str) -> None:
+    bench.testsets(**{name: [{"prompt": "Hi?"}], "koala_test_set": KOALA})
+    bench.make()
+    assert len(bench.answers(name)) == 1
+    assert bench.run.manifest(bench.run.answers("filtered")).counts["answers"] == 13  # type: ignore[union-attr]

@@ -1,0 +1,320 @@
+"""Bad input at the command line: one clear line, exit status 2, before Ray starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alpagasus_ray import __version__
+from alpagasus_ray.recipe_files import load_recipe
+from tests.loopback import LoopbackServer, error
+
+GOOD_ROWS = [{"instruction": "Name a fruit.", "input": "", "output": "An apple."}]
+
+# Loads the package once and forks for every command: main() takes the terminal of its process.
+SHELL = """
+import importlib, json, os, signal, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+from alpagasus_ray.cli import main
+for line in sys.stdin:
+    command = json.loads(line)
+    child = os.fork()
+    if not child:
+        signal.alarm(300)
+        os.chdir(command["folder"])
+        os.environ.update(command["env"])
+        for number, name in ((0, os.devnull), (1, "stdout.txt"), (2, "stderr.txt")):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+        try:
+            code = main(command["arguments"])
+        except SystemExit as stop:
+            code = stop.code
+        sys.stdout.flush()
+        sys.stderr.flush()
+        loaded = {"ray", "torch", "transformers", "vllm", "openai"} & set(sys.modules)
+        with open("loaded.json", "w") as file:
+            json.dump(sorted(loaded), file)
+        os._exit(code or 0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@dataclass
+class Done:
+    """What became of a command."""
+
+    code: int
+    out: str
+    error: str
+    loaded: list[str]
+    """The heavy libraries that its process had loaded at the end."""
+
+
+class Shell:
+    """Runs commands of the package in a folder of their own."""
+
+    def __init__(self, *modules: str) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SHELL, *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**env, "COLUMNS": "100"},
+        )
+
+    def run(self, folder: Path, *arguments: str, **env: str) -> Done:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        command = {"folder": str(folder), "arguments": arguments, "env": env}
+        print(json.dumps(command), file=self._process.stdin, flush=True)
+        code = int(self._process.stdout.readline())
+        texts = [(folder / name).read_text() for name in ("stdout.txt", "stderr.txt")]
+        loaded = folder / "loaded.json"
+        return Done(code, *texts, json.loads(loaded.read_text()) if loaded.exists() else [])
+
+    def close(self) -> None:
+        self._process.communicate(timeout=300)
+
+
+@pytest.fixture(scope="module")
+def light() -> Iterator[Shell]:
+    """A shell that has loaded nothing but the command line: a user's own start."""
+    shell = Shell()
+    yield shell
+    shell.close()
+
+
+@pytest.fixture(scope="module")
+def ready() -> Iterator[Shell]:
+    """A shell that has loaded what takes seconds."""
+    shell = Shell("alpagasus_ray.pipeline", "alpagasus_ray.judge.pool", "alpagasus_ray.llm.openai_chat")
+    yield shell
+    shell.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's folder with some files."""
+    (tmp_path / "good.json").write_text(json.dumps(GOOD_ROWS))
+    (tmp_path / "columns.json").write_text(json.dumps([{"prompt": "a", "completion": "b"}]))
+    (tmp_path / "broken.json").write_text('[{"instruction": "a",\n oops')
+    (tmp_path / "bad.yaml").write_text("grade:\n  model: [\n")
+    (tmp_path / "wrong.yaml").write_text("grade:\n  rubrik: accuracy\n")
+    (tmp_path / "arms.yaml").write_text("arms:\n  filtered: {selector: threshold, threshold: 4.5}\n")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hi?"}\n')
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def complaint(folder: Path, done: Done) -> str:
+    """Return the one line that a user is told, without the program's name."""
+    assert done.code == 2, done.error
+    assert done.out == ""
+    assert "Traceback" not in done.error
+    lines = done.error.splitlines()
+    assert len(lines) == 1, done.error
+    assert lines[0].startswith("alpagasus: ")
+    assert not list(folder.glob("**/logs/ray")), "Ray was started"
+    return lines[0].removeprefix("alpagasus: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["grade", "--recipe", "nowhere.yaml"], "nowhere.yaml"),
+        (["run", "--recipe", "dmo"], '"demo"'),
+        (["grade", "--recipe", "bad.yaml"], "bad.yaml, line"),
+        (["grade", "--recipe", "wrong.yaml"], 'grade.rubrik. Did you mean "rubric"?'),
+        (["grade", "--set", "grade.rubrik=accuracy"], 'grade.rubrik. Did you mean "rubric"?'),
+        (["grade", "--set", "grade"], "section.key=value"),
+        (["grade", "--rubric", "novelty"], "grade.rubric"),
+        (["grade", "--max-concurrency", "0"], "grade.max_concurrency"),
+        (["grade", "--limit", "0"], "corpus.limit"),
+        (["select", "--arm", "a/b", "--full"], "a/b"),
+        (["select", "--arm", "a", "--top-k", "0"], "arms.a.k"),
+        (["select", "--arm", "a", "--threshold", "nan"], "threshold"),
+        (["train", "--arm", "a", "--strategy", "ddp"], "train.strategy"),
+        (["compare", "--a", "empty"], "--b"),
+        (["grade", "--run-dir", "nothing://x"], "--run-dir"),
+        (["grade", "--run-dir", "good.json"], "good.json"),
+        (["grade", "--run-dir", "good.json/deeper"], "good.json"),
+        (["grade", "--data", "missing.json"], "missing.json"),
+        (["grade", "--wrong-flag"], "--wrong-flag"),
+        (["grade", "--limit", "many"], "--limit"),
+        (["grade", "--data"], "--data"),
+        (["train"], "--arm"),
+        (["grde"], "grade"),
+        ([], "COMMAND"),
+        (["select", "--arm", "a", "--full", "--top-k", "3"], "--top-k"),
+    ],
+)
+def test_a_slip_is_told_without_a_wait(light: Shell, folder: Path, arguments: list[str], says: str) -> None:
+    done = light.run(folder, *arguments)
+    assert says in complaint(folder, done)
+    assert set(done.loaded) & {"torch", "transformers", "vllm"} == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["grade", "--recipe", "dmo"], ["grade", "--set", "grade.x=1"], ["compare", "--a", "x"], ["--version"]],
+)
+def test_what_needs_no_ray_does_not_load_it(light: Shell, folder: Path, arguments: list[str]) -> None:
+    assert light.run(folder, *arguments).loaded == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["grade"], "--data"),
+        (["grade", "--data", "missing.json"], "missing.json: no such file"),
+        (["grade", "--data", "empty"], "empty"),
+        (["grade", "--data", "columns.json"], "instruction (columns found: completion, prompt)"),
+        (["grade", "--data", "broken.json"], "broken.json, line 2, column 2"),
+        (["grade", "--data", "good.json"], "OPENAI_API_KEY"),
+        (["grade", "--data", "good.json", "--api-key-env", "MY_KEY"], "MY_KEY"),
+        (["grade", "--data", "good.json", "--judge", "answer-key"], "toy world"),
+        (
+            ["grade", "--data", "good.json", "--judge", "openai", "--base-url", "http://127.0.0.1:9/v1"],
+            "127.0.0.1:9",
+        ),
+        (["select", "--recipe", "arms.yaml", "--arm", "filterd"], '"filtered"'),
+        (["select", "--recipe", "arms.yaml", "--arm", "filterd", "--seed", "3"], '"filtered"'),
+        (["select", "--recipe", "arms.yaml", "--arm", "filtered"], "alpagasus grade"),
+        (["select", "--arm", "filtered"], "filtered"),
+        (["train", "--recipe", "arms.yaml", "--arm", "filterd", "--model", "empty"], '"filtered"'),
+        (["train", "--recipe", "arms.yaml", "--arm", "filtered"], "--model"),
+        (["train", "--recipe", "arms.yaml", "--arm", "filtered", "--model", "./nowhere"], "./nowhere"),
+        (["train", "--recipe", "arms.yaml", "--arm", "filtered", "--model", "./empty"], "config.json"),
+        (["generate", "--arm", "filtered"], "--testsets"),
+        (["generate", "--arm", "filtered", "--testsets", "missing.jsonl"], "missing.jsonl"),
+        (["generate", "--arm", "filtered", "--testsets", "prompts.jsonl"], "train --arm filtered"),
+        (["compare", "--a", "empty", "--b", "empty", "--out", "v"], "empty"),
+        (["compare", "--a", "missing", "--b", "empty", "--out", "v"], "missing"),
+        (["compare"], "generate --arm"),
+        (["serve", "missing"], "missing"),
+        (["serve", "empty"], "empty"),
+        (["run"], "arms"),
+        (["run", "--recipe", "arms.yaml", "--set", "compare.pairs=[[filtered, ful]]"], "ful"),
+        (
+            ["run", "--recipe", "demo", "--set", "arms.filtered={selector: random, same_size_as: random}"],
+            "->",
+        ),
+        (["run", "--recipe", "demo", "--set", "grade.judge=openai"], "OPENAI_API_KEY"),
+        (["run", "--recipe", "demo", "--set", "compare.judge=openai"], "OPENAI_API_KEY"),
+        (["run", "--recipe", "demo", "--set", "train.model=./nowhere"], "./nowhere"),
+        (["run", "--recipe", "demo", "--set", "generate.testsets=[missing.jsonl]"], "missing.jsonl"),
+        (["run", "--recipe", "demo", "--set", "corpus.data=missing.json"], "missing.json"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_ray_starts(
+    ready: Shell, folder: Path, arguments: list[str], says: str
+) -> None:
+    assert says in complaint(folder, ready.run(folder, *arguments))
+
+
+def test_a_port_in_use_is_told(ready: Shell, folder: Path) -> None:
+    model = folder / "model"
+    model.mkdir()
+    for name, content in (
+        ("config.json", {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}),
+        ("tokenizer_config.json", {}),
+        ("tokenizer.json", {}),
+        ("generation_config.json", {}),
+    ):
+        (model / name).write_text(json.dumps(content))
+    (model / "model.safetensors").write_bytes(b"x")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert port in complaint(folder, ready.run(folder, "serve", "model", "--port", port))
+
+
+def test_a_key_that_is_refused_is_told_and_not_shown(
+    ready: Shell, folder: Path, endpoint: LoopbackServer
+) -> None:
+    endpoint.api_key = "another"
+    url = ["--base-url", endpoint.base_url]
+    text = complaint(
+        folder, ready.run(folder, "grade", "--data", "good.json", *url, OPENAI_API_KEY="sk-secret")
+    )
+    assert "Incorrect API key provided." in text
+    written = [path for path in folder.rglob("*") if path.is_file() and b"sk-secret" in path.read_bytes()]
+    assert written == []
+    assert endpoint.asked.total() == 0
+
+
+def test_an_unknown_judge_is_told_in_the_endpoints_words(
+    ready: Shell, folder: Path, endpoint: LoopbackServer
+) -> None:
+    endpoint.fault = lambda body, times: error(404, "The model `gpt-5` does not exist.", "model_not_found")
+    url = ["--base-url", endpoint.base_url]
+    text = complaint(folder, ready.run(folder, "grade", "--data", "good.json", *url, "--model", "gpt-5"))
+    assert "The model `gpt-5` does not exist." in text
+    assert endpoint.asked.total() == 1
+
+
+def test_a_name_with_brackets_is_told_as_it_stands(ready: Shell, folder: Path) -> None:
+    assert "[bold]:smile:.json" in complaint(
+        folder, ready.run(folder, "grade", "--data", "[bold]:smile:.json")
+    )
+
+
+# What goes well.
+
+
+@pytest.mark.parametrize("arm", ["full", "v1.5", "top-4.5", "a_b"])
+def test_flags_make_an_arm_that_the_run_keeps(ready: Shell, folder: Path, arm: str) -> None:
+    """Every name that the recipe allows: a dot is no border between sections here."""
+    ready.run(folder, "grade", "--data", "good.json")  # commits the corpus, and then misses the key
+    done = ready.run(folder, "select", "--arm", arm, "--full")
+    assert (done.code, done.error.count("\n")) == (0, 1), done.error
+    path = folder / done.out.strip()
+    assert json.loads(path.read_text()) == GOOD_ROWS
+    assert path.parent.name == arm
+    stored = load_recipe(None, stored=(folder / "runs/default/recipe.yaml").read_text())
+    assert stored.arms[arm].selector == "full"
+
+
+def test_a_dry_run_shows_the_plan_and_does_nothing(ready: Shell, folder: Path) -> None:
+    done = ready.run(folder, "run", "--recipe", "demo", "--run-dir", "here", "--dry-run")
+    assert (done.code, done.error) == (0, "")
+    for stage in ("corpus", "grade", "select", "train", "serve", "generate", "compare", "report"):
+        assert stage in done.out
+    assert {path.name for path in (folder / "here").iterdir()} <= {"logs"}
+
+
+def test_help_is_there_for_every_command(light: Shell, folder: Path) -> None:
+    assert light.run(folder, "--version").out.strip() == __version__
+    text = light.run(folder, "--help").out
+    for command in ("demo", "run", "grade", "select", "train", "serve", "generate", "compare", "report"):
+        assert command in text
+        done = light.run(folder, command, "--help")
+        assert (done.code, done.loaded) == (0, [])
+        assert "--run-dir" in done.out
+
+
+def started(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    root = str(Path(__file__).parents[1])
+    options: dict[str, Any] = {"cwd": folder, "env": {**env, "PYTHONPATH": root}, "timeout": 300}
+    return subprocess.run(
+        [sys.executable, "-m", "alpagasus_ray.cli", *arguments], capture_output=True, text=True, **options
+    )
+
+
+def test_as_a_user_starts_it(folder: Path) -> None:
+    done = started(["grade", "--data", "missing.json"], folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "alpagasus: --data missing.json: no such file\n"

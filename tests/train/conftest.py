@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.console import plain_console
+from alpagasus_ray.corpus.committing import commit_corpus
+from alpagasus_ray.corpus.toyworld import generate_rows
+from alpagasus_ray.recipe import CorpusSettings, Recipe
+from alpagasus_ray.recipe_files import parse_recipe
+from alpagasus_ray.select.selecting import select
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from alpagasus_ray.train.tiny_model import build_tiny_model
+
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    rows = generate_rows(300, 0.5, 0)
+    build_tiny_model(folder, [" ".join((r["instruction"], r["input"], r["output"])) for r in rows])
+    return folder
+
+
+@pytest.fixture
+def train_recipe(tiny_model: Path) -> Recipe:
+    """Two FSDP2 workers, 4 steps of 16 rows an epoch, 2 epochs, a checkpoint every 2 steps."""
+    train = {
+        "model": str(tiny_model),
+        "workers": 2,
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "global_batch_size": 16,
+        "micro_batch_size": 4,
+        "max_length_tokens": 256,
+        "precision": "fp32",
+        "checkpoint_every_steps": 2,
+    }
+    return parse_recipe({"train": train, "arms": {"full": {"selector": "full"}}})
+
+
+@pytest.fixture
+def selected_run(tmp_path: Path, train_recipe: Recipe) -> RunDirectory:
+    """A run directory with an arm of 64 rows."""
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(generate_rows(64, 0.5, 1)))
+    run = RunDirectory(str(tmp_path / "run"))
+    commit_corpus(run, CorpusSettings(data=str(data)), plain_console())
+    select(run, train_recipe, "full", plain_console())
+    run.write_text(run.recipe, train_recipe.to_yaml())
+    return run

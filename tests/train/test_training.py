@@ -1,0 +1,106 @@
+"""Fine-tuning on a real Ray Train, two FSDP2 workers on gloo."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.train.metrics import read_metrics
+
+pytestmark = pytest.mark.slow
+
+
+def train_command(run: RunDirectory, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "alpagasus_ray.cli", "train", "--arm", "full", "--run-dir", run.uri, *flags]
+
+
+def losses(run: RunDirectory) -> list[float]:
+    return [line["loss"] for line in read_metrics(Path(run.path("models/full/metrics.jsonl")))]
+
+
+def test_two_workers_shard_the_model_and_export_what_transformers_loads(selected_run: RunDirectory) -> None:
+    done = subprocess.run(
+        train_command(selected_run), capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = selected_run.manifest("models/full")
+    assert manifest is not None
+    assert manifest.details["workers"] == 2
+    # Every parameter was a DTensor while training: FSDP2 was really on.
+    sharded, _, tensors = manifest.details["sharded_tensors"].partition(" of ")
+    assert sharded == tensors and int(tensors) > 10
+    assert manifest.counts["steps"] == 8 == len(losses(selected_run))
+    assert losses(selected_run)[-1] < losses(selected_run)[0] - 0.5, "it did not learn"
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = selected_run.path("models/full")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("Name a fruit.", return_tensors="pt")
+    assert model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1] > ids["input_ids"].shape[1]
+
+    # Done once: the same command has nothing to do, another setting has.
+    again = subprocess.run(
+        train_command(selected_run), capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "done before" in again.stderr
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
+    selected_run: RunDirectory, tmp_path: Path
+) -> None:
+    undisturbed = RunDirectory(str(tmp_path / "undisturbed"))
+    shutil.copytree(selected_run.root, undisturbed.root)
+    subprocess.run(train_command(undisturbed), timeout=400, check=True, capture_output=True)
+
+    driver = subprocess.Popen(
+        train_command(selected_run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    metrics = Path(selected_run.path("models/full/metrics.jsonl"))
+    until_s = time.monotonic() + 300
+    while len(read_metrics(metrics)) < 5:
+        assert time.monotonic() < until_s and driver.poll() is None
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    time.sleep(3)
+    assert selected_run.manifest("models/full") is None, "the kill came too late to show anything"
+
+    subprocess.run(train_command(selected_run), timeout=400, check=True, capture_output=True)
+    manifest = selected_run.manifest("models/full")
+    assert manifest is not None
+    assert manifest.details["resumed_from_step"] in (2, 4, 6)
+    assert losses(selected_run) == losses(undisturbed)
+    whole = undisturbed.manifest("models/full")
+    assert whole is not None and whole.content == manifest.content, "the weights differ"
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_line(selected_run: RunDirectory) -> None:
+    command = train_command(selected_run, "--learning-rate", "1e30", "--set", "train.max_gradient_norm=1e30")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "not finite at step" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert selected_run.manifest("models/full") is None
+
+
+def test_more_workers_than_the_machine_has_is_said_before_training(
+    selected_run: RunDirectory, train_recipe: Recipe
+) -> None:
+    done = subprocess.run(
+        train_command(selected_run, "--workers", "512"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "512 workers" in done.stderr
