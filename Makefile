@@ -27,7 +27,7 @@ $(INSTALLED): $(LOCK) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps $(shell grep -E '^uv==' $(LOCK))
 	$(BIN)/python -m pip install --quiet --no-deps --retries 0 --timeout 20 --extra-index-url $(TORCH_INDEX) "$(TORCH)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --requirements $(LOCK)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --requirements $(LOCK)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
