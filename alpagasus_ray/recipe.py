@@ -23,7 +23,7 @@ class Section(BaseModel):
 class ToyworldSettings(Section):
     """The data set whose right answers are computable, its test sets and its tiny base model."""
 
-    num_rows: int = Field(4000, ge=10)
+    num_rows: int = Field(5000, ge=10)
     good_share: float = Field(0.18, gt=0, lt=1)
     """Share of rows that are not spoilt; Alpaca's at threshold 4.5 is 0.1775."""
     prompts_per_testset: int = Field(60, ge=1)

@@ -18,6 +18,8 @@ from alpagasus_ray import __version__
 from alpagasus_ray.recipe_files import load_recipe
 from tests.loopback import LoopbackServer, error
 
+PROGRESS = ("corpus: ", "grade: ")
+"""What stages say of work that is done before something is found to be wrong."""
 GOOD_ROWS = [{"instruction": "Name a fruit.", "input": "", "output": "An apple."}]
 
 # Loads the package once and forks for every command: main() takes the terminal of its process.
@@ -26,6 +28,13 @@ import importlib, json, os, signal, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
 from alpagasus_ray.cli import main
+
+def refuse_to_start(*args, **kwargs):
+    open("started.txt", "w").close()
+    os._exit(97)
+
+if "ray" in sys.modules:
+    sys.modules["ray"].init = refuse_to_start
 for line in sys.stdin:
     command = json.loads(line)
     child = os.fork()
@@ -47,6 +56,19 @@ for line in sys.stdin:
         os._exit(code or 0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+WHOLE = """
+corpus: {data: good.json}
+grade: {judge: answer-key}
+arms:
+  full: {selector: full}
+  random: {selector: random, same_size_as: full}
+train: {model: ./model}
+generate: {testsets: [prompts.jsonl]}
+compare: {judge: answer-key, pairs: [[random, full]]}
+"""
+"""A recipe in which everything is there."""
 
 
 @dataclass
@@ -113,19 +135,26 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "wrong.yaml").write_text("grade:\n  rubrik: accuracy\n")
     (tmp_path / "arms.yaml").write_text("arms:\n  filtered: {selector: threshold, threshold: 4.5}\n")
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hi?"}\n')
+    (tmp_path / "whole.yaml").write_text(WHOLE)
+    model = tmp_path / "model"
+    model.mkdir()
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    (model / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer_config.json", "tokenizer.json", "generation_config.json"):
+        (model / name).write_text("{}")
+    (model / "model.safetensors").write_bytes(b"x")
     (tmp_path / "empty").mkdir()
     return tmp_path
 
 
 def complaint(folder: Path, done: Done) -> str:
     """Return the one line that a user is told, without the program's name."""
+    assert not (folder / "started.txt").exists(), "Ray was to be started"
     assert done.code == 2, done.error
     assert done.out == ""
-    assert "Traceback" not in done.error
-    lines = done.error.splitlines()
+    lines = [line for line in done.error.splitlines() if not line.startswith(PROGRESS)]
     assert len(lines) == 1, done.error
     assert lines[0].startswith("alpagasus: ")
-    assert not list(folder.glob("**/logs/ray")), "Ray was started"
     return lines[0].removeprefix("alpagasus: ")
 
 
@@ -167,7 +196,15 @@ def test_a_slip_is_told_without_a_wait(light: Shell, folder: Path, arguments: li
 
 @pytest.mark.parametrize(
     "arguments",
-    [["grade", "--recipe", "dmo"], ["grade", "--set", "grade.x=1"], ["compare", "--a", "x"], ["--version"]],
+    [
+        ["grade", "--recipe", "dmo"],
+        ["grade", "--data", "missing.json"],
+        ["grade", "--data", "columns.json"],
+        ["select", "--recipe", "arms.yaml", "--arm", "filterd"],
+        ["generate", "--arm", "filtered", "--testsets", "missing.jsonl"],
+        ["run", "--recipe", "arms.yaml", "--set", "corpus.data=missing.json"],
+        ["--version"],
+    ],
 )
 def test_what_needs_no_ray_does_not_load_it(light: Shell, folder: Path, arguments: list[str]) -> None:
     assert light.run(folder, *arguments).loaded == []
@@ -192,10 +229,7 @@ def test_what_needs_no_ray_does_not_load_it(light: Shell, folder: Path, argument
         (["select", "--recipe", "arms.yaml", "--arm", "filterd", "--seed", "3"], '"filtered"'),
         (["select", "--recipe", "arms.yaml", "--arm", "filtered"], "alpagasus grade"),
         (["select", "--arm", "filtered"], "filtered"),
-        (["train", "--recipe", "arms.yaml", "--arm", "filterd", "--model", "empty"], '"filtered"'),
-        (["train", "--recipe", "arms.yaml", "--arm", "filtered"], "--model"),
-        (["train", "--recipe", "arms.yaml", "--arm", "filtered", "--model", "./nowhere"], "./nowhere"),
-        (["train", "--recipe", "arms.yaml", "--arm", "filtered", "--model", "./empty"], "config.json"),
+        (["train", "--arm", "nobody", "--model", "./model"], "nobody"),
         (["generate", "--arm", "filtered"], "--testsets"),
         (["generate", "--arm", "filtered", "--testsets", "missing.jsonl"], "missing.jsonl"),
         (["generate", "--arm", "filtered", "--testsets", "prompts.jsonl"], "train --arm filtered"),
@@ -205,16 +239,6 @@ def test_what_needs_no_ray_does_not_load_it(light: Shell, folder: Path, argument
         (["serve", "missing"], "missing"),
         (["serve", "empty"], "empty"),
         (["run"], "arms"),
-        (["run", "--recipe", "arms.yaml", "--set", "compare.pairs=[[filtered, ful]]"], "ful"),
-        (
-            ["run", "--recipe", "demo", "--set", "arms.filtered={selector: random, same_size_as: random}"],
-            "->",
-        ),
-        (["run", "--recipe", "demo", "--set", "grade.judge=openai"], "OPENAI_API_KEY"),
-        (["run", "--recipe", "demo", "--set", "compare.judge=openai"], "OPENAI_API_KEY"),
-        (["run", "--recipe", "demo", "--set", "train.model=./nowhere"], "./nowhere"),
-        (["run", "--recipe", "demo", "--set", "generate.testsets=[missing.jsonl]"], "missing.jsonl"),
-        (["run", "--recipe", "demo", "--set", "corpus.data=missing.json"], "missing.json"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_ray_starts(
@@ -223,17 +247,43 @@ def test_what_cannot_be_done_is_told_before_ray_starts(
     assert says in complaint(folder, ready.run(folder, *arguments))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("arms.random={selector: random, same_size_as: random}", "random -> random"),
+        ("arms.random.same_size_as=ful", '"full"'),
+        ("compare.pairs=[[random, ful]]", '"full"'),
+        ("grade.judge=openai", "OPENAI_API_KEY"),
+        ("compare.judge=openai", "OPENAI_API_KEY"),
+        ("train.model=./nowhere", "./nowhere"),
+        ("train.model=null", "--model"),
+        ("corpus.data=missing.json", "missing.json"),
+        ("corpus.data=null", "--data"),
+        ("generate.testsets=[missing.jsonl]", "missing.jsonl"),
+        ("generate.testsets=[]", "testsets"),
+        ("generate.api_key_env=NO_SUCH_KEY", "NO_SUCH_KEY"),
+    ],
+)
+def test_a_whole_run_is_checked_before_its_first_stage(
+    ready: Shell, folder: Path, wrong: str, says: str
+) -> None:
+    """What would stop the last stage after hours is told at once."""
+    done = ready.run(folder, "run", "--recipe", "whole.yaml", "--set", wrong)
+    assert says in complaint(folder, done)
+    assert not (folder / "runs/default/triplets").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [([], "--model"), (["--model", "./nowhere"], "./nowhere"), (["--model", "./empty"], "config.json")],
+)
+def test_a_base_model_that_is_none_is_told(ready: Shell, folder: Path, model: list[str], says: str) -> None:
+    ready.run(folder, "grade", "--data", "good.json")  # commits the corpus, and then misses the key
+    assert ready.run(folder, "select", "--arm", "full", "--full").code == 0
+    assert says in complaint(folder, ready.run(folder, "train", "--arm", "full", *model))
+
+
 def test_a_port_in_use_is_told(ready: Shell, folder: Path) -> None:
-    model = folder / "model"
-    model.mkdir()
-    for name, content in (
-        ("config.json", {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}),
-        ("tokenizer_config.json", {}),
-        ("tokenizer.json", {}),
-        ("generation_config.json", {}),
-    ):
-        (model / name).write_text(json.dumps(content))
-    (model / "model.safetensors").write_bytes(b"x")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

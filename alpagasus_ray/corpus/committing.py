@@ -9,6 +9,7 @@ from pathlib import Path
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import describe_failures, ingest, read_json_rows
+from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.corpus.toyworld import generate_rows, generate_testsets
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest
@@ -60,7 +61,7 @@ def write_toyworld(run: RunDirectory, settings: ToyworldSettings) -> list[str]:
     for name, prompts in generate_testsets(settings.prompts_per_testset, settings.seed).items():
         lines = "".join(json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in prompts)
         run.write_text(f"{run.toyworld}/testsets/{name}.jsonl", lines)
-    return ["\n".join((row["instruction"], row["input"], row["output"])) for row in rows]
+    return [render_prompt(row["instruction"], row["input"]) + row["output"] for row in rows]
 
 
 def _ingest(run: RunDirectory, path: Path, limit: int | None) -> Made:

@@ -49,8 +49,8 @@ def build_tiny_model(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=hidden_size,
-            # Llama's own ratio of 8/3, rounded up to whole multiples of 32.
-            intermediate_size=-(-hidden_size * 8 // 3 // 32) * 32,
+            # Llama's own ratio of 8/3, rounded up to a multiple of 128.
+            intermediate_size=-(-hidden_size * 8 // (3 * 128)) * 128,
             num_hidden_layers=num_layers,
             num_attention_heads=num_heads,
             num_key_value_heads=num_heads,

@@ -11,7 +11,7 @@ from alpagasus_ray.corpus.toyworld import generate_rows
 
 pytestmark = pytest.mark.slow
 
-ROWS = generate_rows(400, 0.18, seed=0)
+ROWS = generate_rows(2_000, 0.18, seed=0)
 TEXTS = [render_prompt(row["instruction"], row["input"]) + row["output"] for row in ROWS]
 
 
@@ -31,7 +31,7 @@ def test_auto_classes_load_it_and_it_has_one_to_five_million_parameters(folder: 
         file.name for file in folder.iterdir()
     }
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert 0.7e6 < sum(weight.numel() for weight in model.parameters()) < 5e6
+    assert 1e6 <= sum(weight.numel() for weight in model.parameters()) <= 5e6
     assert model.config.hidden_size // model.config.num_attention_heads == 32  # vLLM on CPU knows it
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,14 @@ class Fsdp2Engine:
     def save(self, folder: Path, state: dict[str, Any]) -> None:
         """Write this worker's shards; the folder may be one of each worker's own, to be merged later."""
         model_state, optimizer_state = get_state_dict(self.model, self.optimizer)
-        save({"model": model_state, "optimizer": optimizer_state, "loop": state}, checkpoint_id=str(folder))
+        stored = {"model": model_state, "optimizer": optimizer_state, "loop": json.dumps(state)}
+        save(stored, checkpoint_id=str(folder))
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Take model and optimizer from a checkpoint of any number of workers; return the loop's state."""
         model_state, optimizer_state = get_state_dict(self.model, self.optimizer)
-        stored: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state, "loop": {"step": 0}}
+        # What is loaded is what stands here: the loop's state is one text, so that it comes whole.
+        stored: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state, "loop": ""}
         load(stored, checkpoint_id=str(folder))
         set_state_dict(
             self.model,
@@ -78,7 +81,7 @@ class Fsdp2Engine:
             model_state_dict=stored["model"],
             optim_state_dict=stored["optimizer"],
         )
-        loop_state: dict[str, Any] = stored["loop"]
+        loop_state: dict[str, Any] = json.loads(stored["loop"])
         return loop_state
 
     def full_weights(self) -> dict[str, torch.Tensor]:
