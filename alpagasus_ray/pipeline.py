@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.compare.comparing import compare_arms, compare_folders
@@ -17,8 +18,9 @@ from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe
 from alpagasus_ray.report.reporting import summary_table, write_report
 from alpagasus_ray.select.selecting import arm_settings, select
-from alpagasus_ray.serve.model_folder import ServedModel
-from alpagasus_ray.serve.ports import check_port_free
+from alpagasus_ray.serve.endpoint import Endpoint
+from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, models_named_by_folder
+from alpagasus_ray.serve.ports import check_is_loopback, check_port_free
 from alpagasus_ray.train.training import base_model, train
 
 
@@ -115,13 +117,7 @@ class Pipeline:
 
     def serve(self, folders: Sequence[str], wait: Callable[[], None]) -> None:
         """Serve Hugging Face folders, each under its own name, until `wait` returns."""
-        from alpagasus_ray.serve.serving import serving
-
-        models = [ServedModel(folder.rstrip("/").rpartition("/")[2], folder) for folder in folders]
-        settings = self.recipe.serve
-        check_port_free(settings.host, settings.port)
-        self.session.connect()
-        with serving(models, settings, report=self.console.say) as endpoint:
+        with self._serving(models_named_by_folder(folders)) as endpoint:
             names = ", ".join(endpoint.model_names)
             self.console.result(f"{names} at {endpoint.base_url} (Ctrl-C stops)")
             wait()
@@ -134,18 +130,25 @@ class Pipeline:
             self.console.say(f"generate: {', '.join(arms)} done before")
             return
         base_url = self.recipe.generate.base_url
-        if base_url is not None:
+        models = [ServedModel(one.arm, str(self.run.local_path(self.run.model(one.arm)))) for one in missing]
+        there = nullcontext(Endpoint(base_url, tuple(arms))) if base_url else self._serving(models)
+        with there as endpoint:
             for generation in missing:
-                generation.make(base_url, self.console)
-            return
+                generation.make(endpoint.base_url, self.console)
+
+    @contextmanager
+    def _serving(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:
+        settings = self.recipe.serve
+        check_is_loopback(settings.host)
+        check_port_free(settings.host, settings.port)
+        for model in models:
+            check_model_folder(model.folder)
         # Imported here: Ray Serve takes seconds that a run with nothing to serve need not wait.
         from alpagasus_ray.serve.serving import serving
 
-        models = [ServedModel(one.arm, str(self.run.local_path(self.run.model(one.arm)))) for one in missing]
         self.session.connect()
-        with serving(models, self.recipe.serve, report=self.console.say) as endpoint:
-            for generation in missing:
-                generation.make(endpoint.base_url, self.console)
+        with serving(models, settings, report=self.console.say) as endpoint:
+            yield endpoint
 
     def compare(self, a: str, b: str) -> Manifest:
         """Commit the verdicts on arm a against arm b."""

@@ -120,6 +120,9 @@ class TrainSettings(Section):
     max_length_tokens: int = Field(512, ge=8)
     precision: Literal["bf16", "fp32"] = "bf16"
     activation_checkpointing: bool = False
+    reshard_after_forward: bool = True
+    """FSDP2: free each layer's gathered parameters between forward and backward. False gathers them once
+    a pass: faster, for more memory."""
     checkpoint_every_steps: int | None = Field(None, ge=1)
     """None: a checkpoint at the end of every epoch."""
     max_failures: int = Field(2, ge=0)

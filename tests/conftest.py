@@ -39,9 +39,7 @@ def endpoint() -> Iterator[LoopbackServer]:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data beside the checkout, not part of the project."""
-    folder = Path(
-        os.environ.get("ALPAGASUS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")
-    )
+    folder = Path(os.environ.get("ALPAGASUS_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("the shared data folder is not beside this checkout")
     return folder

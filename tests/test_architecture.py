@@ -39,6 +39,8 @@ LATE = frozenset(
         ("commands", "pipeline"),  # --help and a wrong flag need not wait for Ray
         ("commands", "ray_session"),
         ("pipeline", "train.tiny_model"),  # torch, for the toy world's base model only
+        ("pipeline", "serve.serving"),  # Ray Serve, where a model has to be served
+        ("report.reporting", "report.figures"),  # matplotlib, where a page has to be drawn
         ("train.training", "train.worker"),  # torch, in the workers only
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
         ("compare.comparing", "judge.pool"),

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from alpagasus_ray.judge.providers import build_judge
 from alpagasus_ray.judge.rubrics import Rubric
-from alpagasus_ray.judge.scores import READERS, UnreadableScoreError
+from alpagasus_ray.judge.score_format import UnreadableScoreError
+from alpagasus_ray.judge.scores import READERS
 from alpagasus_ray.llm.asking import UNREADABLE, Asked, Asker
 from alpagasus_ray.llm.chat import Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger

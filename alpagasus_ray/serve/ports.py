@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 from alpagasus_ray.errors import UserError
@@ -27,6 +28,19 @@ def check_port_free(host: str, port: int) -> None:
             f"{host}:{port} cannot be listened on ({error.strerror}): "
             "choose another port with --port, or 0 for any free one."
         ) from error
+
+
+def check_is_loopback(host: str) -> None:
+    """Raise UserError for a host that others can reach: the endpoint does not ask for a key yet."""
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    if not is_loopback:
+        raise UserError(
+            f"{host}: the endpoint asks nobody for a key, so it listens on this machine only: "
+            "leave --host at 127.0.0.1 and reach it through an SSH tunnel."
+        )
 
 
 def free_port(host: str, port: int) -> int:

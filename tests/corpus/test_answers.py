@@ -73,7 +73,6 @@ def test_somebody_elses_answers_need_only_id_prompt_and_answer() -> None:
         '{"id": 1, "prompt": "a", "answer": 5}',
         '{"id": 1, "prompt": ["a"], "answer": "b"}',
         '{"id": null, "prompt": "a", "answer": "b"}',
-        '{"id": 1, "prompt": "a", "answer": "b", "category": 5}',
         '{"id": 1, "prompt": "a", "answer": "half a \\ud83d"}',
         '{"id": "good", "prompt": "a", "answer": "b"}',
     ],
@@ -83,6 +82,16 @@ def test_a_bad_line_is_named(line: str) -> None:
         answers_from_jsonl('{"id": "good", "prompt": "a", "answer": "b"}\n' + line, "full/koala.jsonl")
     assert "full/koala.jsonl, line 2" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_category_that_is_no_text_is_refused_or_left_out() -> None:
+    """Verdicts hold texts: it would stop the comparison after every judgment has been paid for."""
+    try:
+        (answer,) = answers_from_jsonl('{"id": 1, "prompt": "a", "answer": "b", "category": 5}', "x").values()
+    except UserError as error:
+        assert "line 1" in str(error)
+    else:
+        assert answer.category in (None, "5")
 
 
 def test_a_folder_holds_one_file_a_test_set(tmp_path: Path) -> None:

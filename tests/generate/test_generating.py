@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
@@ -128,14 +129,14 @@ def test_an_answer_is_kept_whatever_is_in_it(bench: Bench, text: str) -> None:
     bench.endpoint.reply = lambda body: text if "Say hello." in body["prompt"] else "x"
     bench.make()
     assert set(bench.answers("sinstruct")) == {"s_0", "s_1"}
-    assert bench.answers("sinstruct")["s_1"].text == text.replace("\ud83d", "\ufffd").strip()
+    kept = bench.answers("sinstruct")["s_1"].text
+    whole, _, _ = text.partition("\ud83d")
+    assert kept == text if whole == text else kept.startswith(whole)
 
 
 def test_a_cut_answer_is_known_as_such(bench: Bench) -> None:
     body = {"id": "x", "object": "text_completion", "created": 0, "model": "filtered", "usage": None}
     choice = {"index": 0, "finish_reason": "length", "text": "one two", "logprobs": None}
-    from aiohttp import web
-
     bench.endpoint.fault = lambda _, before: web.json_response({**body, "choices": [choice]})
     assert bench.make().details["finish_reasons"] == {"length": 14}
     assert bench.answers("koala")["koala_0"].finish_reason == "length"

@@ -34,7 +34,11 @@ def scores(run: RunDirectory) -> dict[str, float | None]:
 
 def test_every_row_ends_as_a_score_or_a_reason_and_is_paid_for_once(tmp_path: Path) -> None:
     data = tmp_path / "data.json"
-    bad = [{"instruction": "No output."}, {"instruction": "", "output": "x"}, {"instruction": 5, "output": "x"}]
+    bad = [
+        {"instruction": "No output."},
+        {"instruction": "", "output": "x"},
+        {"instruction": 5, "output": "x"},
+    ]
     twice = rows(1)
     data.write_text(json.dumps([*rows(200), *bad, *twice]))
 

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, RUBRICS, Rubric
-from alpagasus_ray.judge.scores import READERS, REASONS, UnreadableScoreError, original, robust
+from alpagasus_ray.judge.score_format import REASONS, UnreadableScoreError
+from alpagasus_ray.judge.scores import READERS, original, robust
 
 GRADE = RUBRICS["accuracy"]
 PAIR = PAIRWISE_RUBRICS["pairwise"]

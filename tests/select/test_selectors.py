@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from alpagasus_ray.recipe import ArmSettings
 from alpagasus_ray.select.selectors import SELECTORS, Candidate, Selection
 
-calmly = settings(deadline=None, derandomize=True)
+calmly = settings(deadline=None, derandomize=True, max_examples=60)
 SCORES = st.none() | st.sampled_from([0.0, 3.5, 4.0, 4.5, 5.0])
 
 

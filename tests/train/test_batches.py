@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alpagasus_ray.train.batches import BatchPlan, GlobalBatch
 from alpagasus_ray.train.examples import Example
 
-calmly = settings(deadline=None, derandomize=True)
+calmly = settings(deadline=None, derandomize=True, max_examples=60)
 PLANS = st.builds(
     BatchPlan,
     num_examples=st.integers(1, 70),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ class Fsdp2Engine:
             layers = decoder_layers(model)
         self.model = _shard(model.to(device), layers, settings, device)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,  # one call for all tensors: the step took a fifth of the time otherwise
         )
         self.model.train()
 
@@ -103,6 +107,9 @@ def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, d
     policy = MixedPrecisionPolicy()
     if settings.precision == "bf16":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    shard = partial(
+        fully_shard, mesh=mesh, mp_policy=policy, reshard_after_forward=settings.reshard_after_forward
+    )
     for layer in layers:
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    return fully_shard(model, mesh=mesh, mp_policy=policy)
+        shard(layer)
+    return shard(model)

@@ -25,7 +25,10 @@ class SingleEngine:
             self.model.gradient_checkpointing_enable()
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,  # one call for all tensors: the step took a fifth of the time otherwise
         )
         self.model.train()
 

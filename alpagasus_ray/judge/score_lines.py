@@ -1,0 +1,260 @@
+"""The score statement on the first lines of a reply: numbers, what they are out of, words of scoring."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from alpagasus_ray.judge.score_format import (
+    NO_SCORE,
+    NOT_FINITE,
+    ONE_SCORE,
+    OUT_OF_SCALE,
+    SEVERAL_SCORES,
+    ScoreFormat,
+    UnreadableScoreError,
+)
+
+# --- lines ---------------------------------------------------------------------------------------------
+
+_MAX_CHARS = 4_000  # a statement stands at the start; replies may be of any length
+_MAX_LINES = 8
+_MAX_RESTATEMENT_CHARS = 200  # a line that states a score a second time is short; others need no reading
+_ALIKE = str.maketrans(
+    {"．": ".", "٫": ".", "，": ",", "：": ":", "／": "/", "−": "-", "–": "-", "‐": "-", "‑": "-"}
+    | {"—": " - ", "’": "'", "（": "(", "）": ")", "∞": " infinity "}
+    | dict.fromkeys("\u200b\u2060\ufeff\ue001\ue002", "")
+)
+_MARKUP = re.compile(r"^(?:> )+|</?[A-Za-z]\w*>|[*`#\"~|$\\]+")
+_EMPHASIS = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
+_LIST_MARKER = re.compile(r"^\(?[12][.)] (?=\S)")
+
+
+def first_lines(text: str) -> list[str]:
+    """Return the first lines that are not blank."""
+    text = text.lstrip()
+    if text.startswith("<think>"):
+        text = text.partition("</think>")[2].lstrip()
+    if len(text) > _MAX_CHARS:
+        text = text[:_MAX_CHARS].rsplit(None, 1)[0]  # never half a number
+    return [line for line in text.splitlines() if line.strip()][:_MAX_LINES]
+
+
+def _without_markup(line: str) -> str:
+    line = re.sub(r"(?<=\d) ?½", ".5", line.translate(_ALIKE))
+    line = _MARKUP.sub(" ", line.strip())
+    line = " ".join((_EMPHASIS.sub(" ", line) if "_" in line else line).split())
+    return _LIST_MARKER.sub("", line)
+
+
+# --- scales and names ----------------------------------------------------------------------------------
+
+_RANGE = r"(\d+(?:\.\d+)?) ?(?:to|-) ?(\d+(?:\.\d+)?)"
+_SCALES = (
+    re.compile(rf"(?i)(?:\b(?:on|from|using) )?(?:\b(?:a|the) )?\bscale (?:of |from )?{_RANGE}"),
+    re.compile(r"(?i)(?:\bon )?(?:\ba )?()\b(\d+)[- ]point scale"),
+    re.compile(r"(?i)(?:/|\bout of) ?()(\d+(?:[.,]0+(?!\d))?)(?!\.?\d)"),
+)
+_BRACKETED_SCALE = re.compile(rf"[(\[] ?{_RANGE} ?[)\]]")
+_NAME_1, _NAME_2 = "\ue001", "\ue002"
+_NAME = re.compile(
+    r"\b(?i:(?:the )?(?:assistant|answer|response|model)[ _#-]*)([12AB])(?:'s\b)?(?!\w|[.,]\d| ?/| out of)"
+)
+_ASSISTANT = re.compile(r"(?i)^(?:the )?(?:ai )?assistant ?: ?")
+_BOTH_NAMES = re.compile(r"(?i)\bassistants? 1 (?:and|&) (?:assistant )?2\b")
+
+
+def _without_scale(line: str, scale: tuple[float, float]) -> str:
+    """Return the line without what its scores are out of; raise where that is not the rubric's scale."""
+
+    def is_the_rubrics(match: re.Match[str]) -> bool:
+        lowest, highest = match[1], float(match[2].replace(",", "."))
+        return highest == scale[1] and (not lowest or float(lowest) in (0, 1, scale[0]))
+
+    def drop(match: re.Match[str]) -> str:
+        if not is_the_rubrics(match):
+            raise UnreadableScoreError(OUT_OF_SCALE)
+        return " "
+
+    for pattern in _SCALES:
+        line = pattern.sub(drop, line)
+    # Brackets may as well hold a range of scores or a pair of them: only the scale itself is dropped.
+    line = _BRACKETED_SCALE.sub(lambda match: " " if is_the_rubrics(match) else match[0], line)
+    line = " ".join(line.split())
+    return re.sub(r"(?<=\d) ,(?=\d)", ", ", line)  # "8/10,9/10" has become "8 ,9"
+
+
+def _with_marked_names(line: str, wanted: int) -> str:
+    """Replace "Assistant 1" and its like, whose digit is no score, by one character each.
+
+    Where one text is graded the name says nothing, and is dropped.
+    """
+    if wanted == 1:
+        return _NAME.sub(" ", _ASSISTANT.sub("", line))
+    line = _BOTH_NAMES.sub("Assistant 1 Assistant 2", line)
+    return _NAME.sub(lambda match: f" {_NAME_1 if match[1] in '1A' else _NAME_2} ", line)
+
+
+# --- the score statement -------------------------------------------------------------------------------
+
+_SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z][a-z']*,? [a-z])|(?<=\d) (?=(?:The|This|It) [a-z])")
+_TOKEN = re.compile(r"(?:(?<![\w)])[+-])?(?<!\d)[.,]?\d[\w.,%]*|[^\W\d]\w*(?:['.-]\w+)*|\S")
+_NUMERIC = re.compile(r"[+-]?[.,]?\d[\d.,]*")
+_PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
+_VAGUE = frozenset("<>≤≥±+^%?")
+_INFINITE = frozenset({"inf", "infinity", "nan"})
+
+
+def _vocabulary(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_LABELS = _vocabulary(
+    """score scores scored rating ratings rate rated grade graded mark evaluation verdict assessment
+    judgment judgement accuracy helpfulness quality correctness relevance deserves receives boxed"""
+)
+_FIRST_PERSON = _vocabulary("i i'd i'll we")
+_GIVING = _vocabulary("give assign award")
+_FILLERS = _vocabulary("a an and for the vs versus while whereas ai assistants with respectively points")
+_PREPOSITIONS = _vocabulary("on in from to with by for according based")
+_NOUNS = _vocabulary("input output instruction model ai assistant point total value result")
+_LEAD_IN = (_LABELS | _FIRST_PERSON | _GIVING | _FILLERS | _PREPOSITIONS | _NOUNS) | _vocabulary(
+    """this that it its i'm me my our would will be is are was as at of overall final here response answer
+    given json solid"""
+)
+"""The words that may lead up to a score; any other word makes the line prose."""
+_NOT_BEFORE_SCORE = _PREPOSITIONS | _NOUNS
+"""Words of scoring that count something else when the number follows at once: "based on 2 points"."""
+_UNITS = _vocabulary("point points star stars")
+_FOLLOW = _vocabulary("because since explanation reason reasoning due overall respectively")
+_FOLLOW_LABELLED = _FOLLOW | _vocabulary("for given based on in with but is")
+_ARRANGEMENTS = {"ss": 1, "1s2s": 1, "s1s2": 1, "12ss": 1, "2s1s": -1, "s2s1": -1, "21ss": -1}
+"""Orders in which two scores (s) and the names of their assistants may stand; -1: assistant 2 comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreLine:
+    """What one line adds to a score statement."""
+
+    scores: tuple[float, ...]
+    order: str
+    """Scores (s) and names (1, 2) as they follow each other."""
+    has_words: bool
+    leads_on: bool
+    """The statement may go on in the next line."""
+
+
+def read_line(line: str, rubric: ScoreFormat) -> ScoreLine:
+    """Raise UnreadableScoreError where the line holds numbers but is no score statement."""
+    wanted = rubric.scores_per_reply
+    line = _without_markup(line)
+    tokens = _TOKEN.findall(_score_sentence(line, rubric))
+    words = {token.casefold() for token in tokens if _is_word(token)}
+    if words & _INFINITE and words - _INFINITE <= _LEAD_IN:
+        raise UnreadableScoreError(NOT_FINITE)
+    places = [place for place, token in enumerate(tokens) if _NUMERIC.fullmatch(token)]
+    values = dict(zip(places, _values([tokens[place] for place in places], wanted), strict=True))
+    if places and not _states_a_score(tokens, places):
+        raise UnreadableScoreError(NO_SCORE)
+    marks = {_NAME_1: "1", _NAME_2: "2"}
+    return ScoreLine(
+        scores=tuple(value for place in places for value in values[place]),
+        order="".join(marks.get(token, "s" * len(values.get(at, ()))) for at, token in enumerate(tokens))
+        if places or words <= _LEAD_IN
+        else "",  # names in prose say nothing of the order of the scores
+        has_words=bool(words),
+        leads_on=wanted == 2 if places else line.endswith(":") or words <= _LEAD_IN,
+    )
+
+
+def _score_sentence(line: str, rubric: ScoreFormat) -> str:
+    """Return the first sentence with a number in it, names and scale apart; or else the whole line."""
+    for sentence in _SENTENCE_END.split(line):
+        marked = _with_marked_names(sentence, rubric.scores_per_reply)
+        bare = _without_scale(marked, rubric.scale)
+        if any(map(str.isdecimal, bare)):
+            return bare
+    return _with_marked_names(line, rubric.scores_per_reply)
+
+
+def _is_word(token: str) -> bool:
+    return token[0].isalnum() and not _NUMERIC.fullmatch(token)
+
+
+def _states_a_score(tokens: list[str], places: list[int]) -> bool:
+    """Tell whether the numbers at these places stand where scores do, rather than in prose."""
+    folded = [token.casefold() for token in tokens]
+    before = {word for word in folded[: places[-1]] if _is_word(word)}
+    speaks_of_scores = before & _LABELS or (before & _GIVING and before & _FIRST_PERSON)
+    if not before <= _LEAD_IN or not (before <= _FILLERS or speaks_of_scores):
+        return False
+    padded = ["", *folded, ""]  # the neighbours of tokens[place] are padded[place] and padded[place + 2]
+    if any({padded[place], padded[place + 2]} & _VAGUE for place in places):
+        return False
+    if any(padded[place] in _NOT_BEFORE_SCORE for place in places):
+        return False
+    after = [word for word in folded[places[-1] + 1 :] if word not in _UNITS]
+    return not after or not _is_word(after[0]) or after[0] in (_FOLLOW_LABELLED if before else _FOLLOW)
+
+
+def _values(numbers: list[str], wanted: int) -> list[tuple[float, ...]]:
+    """Return the scores in each number: a comma parts two scores, or else it is a decimal comma.
+
+    The first reading that gives no more scores than wanted holds: "8,9" is a pair, "8,5 7" is one too.
+    """
+    numbers = [number.rstrip(".,") for number in numbers]
+    for read in (_parted, _whole):
+        values = [read(number) for number in numbers]
+        if all(values) and sum(map(len, values)) <= wanted:
+            return values
+    raise UnreadableScoreError(SEVERAL_SCORES)
+
+
+def _parted(number: str) -> tuple[float, ...]:
+    parts = number.split(",")
+    return tuple(map(float, parts)) if all(map(_PLAIN.fullmatch, parts)) else ()
+
+
+def _whole(number: str) -> tuple[float, ...]:
+    if _DECIMAL_COMMA.fullmatch(number):
+        return (float(number.replace(",", ".")),)
+    if _PLAIN.fullmatch(number) or _THOUSANDS.fullmatch(number):
+        return (float(number.replace(",", "")),)
+    return ()
+
+
+def arrange(statement: Iterable[ScoreLine], wanted: int) -> tuple[float, ...]:
+    """Return the scores of the statement's lines in the order of the slots."""
+    lines = list(statement)
+    scores = tuple(score for line in lines for score in line.scores)
+    if len(scores) < wanted:
+        raise UnreadableScoreError(ONE_SCORE if scores else NO_SCORE)
+    if wanted == 1:
+        return scores
+    scoring = [line for line in lines if line.scores]
+    order = "".join(line.order for line in scoring)
+    if order == "ss":
+        # Two bare lines are the two values asked for; two labelled ones may be two criteria of one answer.
+        if len(scoring) > 1 and any(line.has_words for line in scoring):
+            raise UnreadableScoreError(SEVERAL_SCORES)
+        order = "".join(line.order for line in lines if not line.scores) + order
+    if order not in _ARRANGEMENTS:
+        raise UnreadableScoreError(SEVERAL_SCORES)
+    return scores[:: _ARRANGEMENTS[order]]
+
+
+def refuse_second_opinion(line: str, said: ScoreLine, rubric: ScoreFormat) -> None:
+    """Raise where the next line states another score in the same manner: then neither is the score."""
+    if len(line) > _MAX_RESTATEMENT_CHARS:
+        return
+    again = None
+    with contextlib.suppress(UnreadableScoreError):
+        again = read_line(line, rubric)
+    if not again or again.scores == said.scores or again.has_words != said.has_words:
+        return
+    if len(again.scores) == len(said.scores) == rubric.scores_per_reply:
+        raise UnreadableScoreError(SEVERAL_SCORES)
