@@ -179,6 +179,10 @@ class RunDirectory:
         if self.is_local:
             self.filesystem.move(written, target)
 
+    def remove(self, relative: str) -> None:
+        """Remove a file."""
+        self.filesystem.delete_file(self.path(relative))
+
     def write_table(self, relative: str, table: pa.Table) -> None:
         """Write a Parquet file in one step."""
         sink = pa.BufferOutputStream()
@@ -213,7 +217,7 @@ class RunDirectory:
             return Manifest(**json.loads(self.read_text(f"{folder}/{MANIFEST}")))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (json.JSONDecodeError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise UserError(
                 f"{self.uri}/{folder}/{MANIFEST} cannot be read ({error}): remove the folder to make it anew"
             ) from error
@@ -240,14 +244,17 @@ class RunDirectory:
         settings: Mapping[str, Any],
         inputs: Mapping[str, Manifest],
         work: Callable[[], Made],
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[Manifest, bool]:
         """Return a folder's manifest, and whether work was needed for it.
 
         Where the folder is committed for the same settings and the same content of its inputs, nothing
-        is done. Otherwise it is cleared, `work` fills it, and the manifest is written last.
+        is done. Otherwise `check` may still raise while the old artifact stands; then the folder is
+        cleared, `work` fills it, and the manifest is written last.
         """
         if there := self.committed(folder, stage, settings, inputs):
             return there, False
+        check()
         self.clear(folder)
         started_s = time.monotonic()
         made = work()

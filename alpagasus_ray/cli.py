@@ -10,11 +10,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from alpagasus_ray import __version__, commands
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.console import plain_console, take_terminal
+from alpagasus_ray.console import Console, plain_console, take_terminal
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
@@ -33,9 +33,17 @@ JUDGE_FLAGS: Flags = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are UserErrors: one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError instead of printing the usage."""
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> Parser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="alpagasus",
         description="Grade instruction data with an LLM judge, fine-tune on the best rows, serve, compare.",
     )
@@ -135,14 +143,14 @@ def _add_compare(command: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (0 done, 2 for the user to mend, 1 a defect, 130 stopped)."""
-    args = build_parser().parse_args(argv)
     console = plain_console()
     try:
+        args = build_parser().parse_args(argv)
         signal.signal(signal.SIGTERM, _interrupt)
         run = RunDirectory(args.run_dir or ("runs/demo" if args.command == "demo" else DEFAULT_RUN_DIR))
         recipe = _recipe(args, run)
         logs = Path(run.path("logs")) if run.is_local else Path(tempfile.mkdtemp(prefix="alpagasus-logs-"))
-        console = take_terminal(logs / f"{args.command}.log")
+        console = _take_terminal(logs / f"{args.command}.log", args.run_dir)
         args.act(commands.Context(args, run, recipe, console, logs))
     except UserError as error:
         console.say(f"alpagasus: {error}")
@@ -156,14 +164,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _take_terminal(log_file: Path, run_dir: str | None) -> Console:
+    try:
+        return take_terminal(log_file)
+    except OSError as error:
+        raise UserError(f"--run-dir {run_dir}: {error.strerror} ({error.filename})") from error
+
+
 def _recipe(args: argparse.Namespace, run: RunDirectory) -> Recipe:
     """Return the recipe that was named, or else the run's own, with the flags in it."""
-    flags = {key: value for key, value in vars(args).items() if "." in key} | commands.arm_flags(args)
+    flags = {key: value for key, value in vars(args).items() if "." in key}
     # A limit belongs to the data that it was given with.
     overrides = ["corpus.limit=null", *args.overrides] if flags.get("corpus.data") else args.overrides
     name = args.recipe or ("demo" if args.command == "demo" else None)
     stored = run.read_text(run.recipe) if name is None and run.exists(run.recipe) else None
-    return load_recipe(name, overrides, flags, stored=stored)
+    return load_recipe(name, overrides, flags, arms=commands.arm_flags(args), stored=stored)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -30,9 +30,9 @@ class Context:
     logs: Path
 
 
-def arm_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arm's settings that the flags of `select` stand for, under their dotted key."""
-    if getattr(args, "command", None) != "select":
+def arm_flags(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the arm that the flags of `select` stand for, by its name; empty where they name no rows."""
+    if args.command != "select":
         return {}
     choices: list[tuple[bool, dict[str, Any]]] = [
         (args.full, {"selector": "full"}),
@@ -44,8 +44,10 @@ def arm_flags(args: argparse.Namespace) -> dict[str, Any]:
     chosen = [settings for given, settings in choices if given]
     if chosen:
         seed = {} if args.seed is None else {"seed": args.seed}
-        return {f"arms.{args.arm}": {**chosen[0], **seed}}
-    return {f"arms.{args.arm}.seed": args.seed}
+        return {args.arm: {**chosen[0], **seed}}
+    if args.seed is not None:
+        raise UserError("--seed goes with --top-k, --random or --random-as")
+    return {}
 
 
 def demo(context: Context) -> None:
@@ -142,7 +144,17 @@ def _pipeline(context: Context, keep_recipe: bool = True) -> Iterator[Pipeline]:
     from alpagasus_ray.pipeline import Pipeline
     from alpagasus_ray.ray_session import RaySession
 
+    run = context.run
+    before = run.read_text(run.recipe) if run.exists(run.recipe) else None
     if keep_recipe:
-        context.run.write_text(context.run.recipe, context.recipe.to_yaml())
-    with RaySession(context.logs) as session:
-        yield Pipeline(context.run, context.recipe, session, context.console)
+        run.write_text(run.recipe, context.recipe.to_yaml())
+    try:
+        with RaySession(context.logs) as session:
+            yield Pipeline(run, context.recipe, session, context.console)
+    except UserError:
+        # A slip, such as a file that is not there, must not be the next command's default.
+        if keep_recipe and before is not None:
+            run.write_text(run.recipe, before)
+        elif keep_recipe:
+            run.remove(run.recipe)
+        raise

@@ -75,7 +75,7 @@ class Console:
 
     def __init__(self, out: TextIO, error: TextIO) -> None:
         self._out = out
-        self.rich = RichConsole(file=error, highlight=False)
+        self.rich = RichConsole(file=error, highlight=False, emoji=False)
         self.is_terminal = error.isatty()
 
     def say(self, line: str) -> None:
@@ -88,7 +88,7 @@ class Console:
 
     @contextmanager
     def progress(self, label: str, total: int, unit: str = "rows") -> Iterator[Progress]:
-        """Show a bar on a terminal, elsewhere a line every ten seconds, and the sum at the end."""
+        """Show a bar on a terminal, elsewhere a line every ten seconds, for as long as the block lasts."""
         progress = Progress(self, label, total, unit)
         try:
             yield progress

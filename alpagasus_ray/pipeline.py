@@ -9,6 +9,7 @@ from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.compare.comparing import compare_arms, compare_folders
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.committing import commit_corpus, write_toyworld
+from alpagasus_ray.corpus.testsets import read_testsets
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.grade.grading import grade
@@ -16,6 +17,7 @@ from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe
+from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.report.reporting import summary_table, write_report
 from alpagasus_ray.select.selecting import arm_settings, select
 from alpagasus_ray.serve.endpoint import Endpoint
@@ -79,6 +81,8 @@ class Pipeline:
             base_model(self.run, self.recipe)
         if not self.recipe.generate.testsets:
             raise UserError("no test sets: --set generate.testsets=[FILE,...]")
+        read_testsets(tuple(name for name in self.recipe.generate.testsets if name != TOYWORLD))
+        require_key(self.recipe.generate.api_key_env)
 
     def arms_in_order(self) -> list[str]:
         """Return the arms, each after the one whose size it takes; raises UserError for a circle."""

@@ -14,10 +14,14 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 """An arm's name: part of paths and of URLs."""
 
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+"""An environment variable's name: a key that was put here by mistake does not look like one."""
+
+
 class Section(BaseModel):
     """A section of the recipe: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ToyworldSettings(Section):
@@ -46,7 +50,7 @@ class JudgeSettings(Section):
     model: str = "gpt-3.5-turbo-0301"
     base_url: str | None = None
     """Any server that speaks OpenAI's protocol; None: OpenAI itself."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: VariableName = "OPENAI_API_KEY"
     """The environment variable that holds the key. The key itself is never written down."""
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -168,7 +172,7 @@ class GenerateSettings(Section):
     """JSONL files, or `toyworld`."""
     base_url: str | None = None
     """An endpoint that runs already; None: the arms' models are served for the time of the stage."""
-    api_key_env: str | None = None
+    api_key_env: VariableName | None = None
     max_new_tokens: int = Field(1024, ge=1)
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)

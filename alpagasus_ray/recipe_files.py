@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from alpagasus_ray.corpus.ingest import read_text
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.recipe import ArmSettings, Recipe, Section, ToyworldSettings
 
@@ -20,12 +21,14 @@ def load_recipe(
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     *,
+    arms: Mapping[str, Mapping[str, Any]] | None = None,
     stored: str | None = None,
 ) -> Recipe:
     """Return the recipe of a YAML file or of a name that ships with the package, overridden.
 
     `overrides` are texts `section.key=value`, the value read as YAML; `flags` are dotted keys and
-    values (None: not given); `stored` is the YAML text of a run's own recipe, for where none is named.
+    values (None: not given), `arms` whole arms by name; `stored` is the YAML text of a run's own
+    recipe, for where none is named.
     Flags win over overrides, overrides over the file. Raises UserError in one line that names the
     wrong key and the nearest right one.
     """
@@ -41,6 +44,8 @@ def load_recipe(
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(values, key, value)
+    for arm, settings in (arms or {}).items():
+        values["arms"] = {**(values.get("arms") or {}), arm: dict(settings)}
     return parse_recipe(values)
 
 
@@ -73,7 +78,7 @@ def require_key(variable: str | None) -> str | None:
 def _read(name_or_file: str) -> dict[str, Any]:
     shipped = resources.files("alpagasus_ray") / "recipes" / f"{name_or_file}.yaml"
     if Path(name_or_file).is_file():
-        text = Path(name_or_file).read_text(encoding="utf-8")
+        text = read_text(name_or_file)
     elif "/" not in name_or_file and shipped.is_file():
         text = shipped.read_text(encoding="utf-8")
     else:
@@ -90,7 +95,8 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"recipe {source}{where}: {getattr(error, 'problem', None) or error}") from error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"recipe {source}{where}: {problem}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -117,6 +123,8 @@ def _first_line(error: ValidationError) -> str:
     if detail["type"] == "extra_forbidden":
         *section, key = detail["loc"]
         return f"recipe: there is no setting {where}.{nearest(str(key), _keys_at(section))}"
+    if where.endswith("api_key_env"):
+        return f"recipe: {where}: the name of an environment variable is expected, not the key itself"
     message = detail["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(detail["input"], dict | Section) else f" (it is {detail['input']!r})"
     return f"recipe: {where}: {message}{shown}"

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, plain_console
 from tests.loopback import LoopbackServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# On a loaded machine an example may take long, and what failed once must fail again.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
 
 ROWS = [
     {"instruction": "Name a fruit.", "input": "", "output": "An apple."},

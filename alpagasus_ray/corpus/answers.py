@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alpagasus_ray.corpus.ingest import read_text
 from alpagasus_ray.errors import UserError
@@ -51,16 +52,8 @@ def answers_from_jsonl(text: str, source: str) -> dict[str, Answer]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            answer = Answer(
-                prompt_id=str(row["id"]),
-                model_id=str(row.get("model", "")),
-                prompt=row["prompt"],
-                category=row.get("category"),
-                text=row["answer"],
-                finish_reason=row.get("finish_reason", "stop"),
-            )
-        except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+            answer = _answer(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 f"{source}, line {number}: an object with id, prompt and answer is expected ({error})"
             ) from error
@@ -68,6 +61,31 @@ def answers_from_jsonl(text: str, source: str) -> dict[str, Answer]:
             raise UserError(f"{source}, line {number}: the id {answer.prompt_id} stands there twice")
         answers[answer.prompt_id] = answer
     return answers
+
+
+def _answer(row: dict[str, Any]) -> Answer:
+    """Return the answer in a row; raises ValueError or KeyError for a field of another type."""
+    if not isinstance(row["id"], str | int):
+        raise ValueError("id is no text")
+    texts = {
+        "prompt": row["prompt"],
+        "answer": row["answer"],
+        "category": row.get("category") or "",
+        "finish_reason": row.get("finish_reason") or "stop",
+        "model": row.get("model") or "",
+    }
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise ValueError(f"{name} is no text")
+        text.encode()  # half a surrogate pair cannot be written anywhere
+    return Answer(
+        prompt_id=str(row["id"]),
+        model_id=texts["model"],
+        prompt=texts["prompt"],
+        category=texts["category"] or None,
+        text=texts["answer"],
+        finish_reason=texts["finish_reason"],
+    )
 
 
 def read_answer_folder(folder: str | Path) -> dict[str, dict[str, Answer]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
-from alpagasus_ray.corpus.ingest import describe_failures, ingest, read_json_rows
+from alpagasus_ray.corpus.ingest import Corpus, describe_failures, ingest, read_json_rows
 from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.corpus.toyworld import generate_rows, generate_testsets
 from alpagasus_ray.errors import UserError
@@ -30,7 +30,16 @@ def commit_corpus(run: RunDirectory, settings: CorpusSettings, console: Console)
         return manifest
     path = data_file(run, settings)
     source = {"sha256": _sha256(path), "limit": settings.limit}
-    manifest, _ = run.make(run.triplets, "corpus", source, {}, lambda: _ingest(run, path, settings.limit))
+    read: list[Corpus] = []
+    manifest, _ = run.make(
+        run.triplets,
+        "corpus",
+        source,
+        {},
+        work=lambda: _write_corpus(run, read[0]),
+        # A broken file is noticed while the old rows are still there.
+        check=lambda: read.append(ingest(read_json_rows(path), settings.limit)),
+    )
     counts = manifest.counts
     aside = f", {counts['rejected']:,} set aside: {describe_failures(manifest.failures)}"
     twice = f", {counts['duplicates']:,} of them twice in the file"
@@ -64,8 +73,7 @@ def write_toyworld(run: RunDirectory, settings: ToyworldSettings) -> list[str]:
     return [render_prompt(row["instruction"], row["input"]) + row["output"] for row in rows]
 
 
-def _ingest(run: RunDirectory, path: Path, limit: int | None) -> Made:
-    corpus = ingest(read_json_rows(path), limit)
+def _write_corpus(run: RunDirectory, corpus: Corpus) -> Made:
     run.write_table(f"{run.triplets}/part-00000.parquet", corpus.to_table())
     run.write_text(run.rejected, json.dumps(corpus.rejected, indent=1) + "\n")
     return Made(

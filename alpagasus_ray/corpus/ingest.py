@@ -55,6 +55,8 @@ def read_json_rows(path: str | Path) -> list[Any]:
         raise UserError(
             f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
         ) from error
+    except ValueError as error:
+        raise UserError(f"{path}: a number there is too long to be instruction data") from error
     except RecursionError as error:
         raise UserError(f"{path}: nested too deeply to be instruction data") from error
     if not isinstance(rows, list):

@@ -13,6 +13,7 @@ from alpagasus_ray.errors import UserError
 
 PROMPT_KEYS = ("instruction", "Instruction", "prompt", "text", "question")
 CATEGORY_KEYS = ("category", "Skill", "skill")
+POOLED = "pooled"
 ID_KEYS = ("id", "question_id", "idx")
 
 
@@ -71,6 +72,8 @@ def read_testsets(paths: tuple[str, ...]) -> list[TestSet]:
     """Return the test sets of these files; raises UserError where two have one name."""
     testsets = [read_testset(path) for path in paths]
     names = [testset.name for testset in testsets]
+    if POOLED in names:
+        raise UserError(f"a test set cannot be called {POOLED}: the results of all of them together are")
     if len(set(names)) != len(names):
         raise UserError(f"two test sets have one name: {', '.join(sorted(names))}")
     return testsets
@@ -80,6 +83,10 @@ def _prompt(row: Mapping[str, Any], number: int, where: str) -> Prompt:
     key = next((key for key in PROMPT_KEYS if isinstance(row.get(key), str) and row[key].strip()), None)
     if key is None:
         raise UserError(f"{where}: no prompt under any of {', '.join(PROMPT_KEYS)}")
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: text is not valid Unicode") from error
     category = next((row[key] for key in CATEGORY_KEYS if isinstance(row.get(key), str)), None)
     id = next((row[key] for key in ID_KEYS if isinstance(row.get(key), str | int)), number)
     return Prompt(str(id), row[key], _input(row), category)

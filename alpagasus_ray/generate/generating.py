@@ -117,7 +117,7 @@ class Generation:
             name = f"{self.run.answers(self.arm)}/{testset.name}.jsonl"
             self.run.write_text(name, answers_to_jsonl(answers))
         return Made(
-            counts={"answers": sum(counts.values()), **counts},
+            counts={**counts, "answers": sum(counts.values())},
             failures=failures,
             details={"finish_reasons": dict(finish_reasons)},
         )

@@ -33,12 +33,14 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
     triplets = run.require(run.triplets, "grade --data FILE")
     folder = run.reviews(settings.rubric, settings.model)
     hashed = {**settings.shapes_result(), "rubric": settings.rubric, "reader": settings.reader}
+    grading = _Grading(run, recipe, folder)
     manifest, worked = run.make(
         folder,
         "grade",
         hashed,
         {run.triplets: triplets},
-        lambda: _grade(run, recipe, folder, session, console),
+        work=lambda: grading.work(session, console),
+        check=grading.ask_first_row,
     )
     counts = manifest.counts
     console.say(
@@ -48,32 +50,50 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
     return manifest
 
 
-def _grade(run: RunDirectory, recipe: Recipe, folder: str, session: RaySession, console: Console) -> Made:
-    # Imported here: it brings Ray and the judge's SDK, seconds that finished reviews need not wait.
-    from alpagasus_ray.judge.pool import ask_pilot, judge_rows
+class _Grading:
+    """The rows to grade, and the grading of them."""
 
-    settings, ledger = recipe.grade, recipe.ledger or run.ledger
-    judge_key(settings)
-    rubric = RUBRICS[settings.rubric]
-    rows = _unique_rows(run.read_tables(run.triplets)).select(["id", *rubric.fields])
-    pilot = ask_pilot(rows.slice(0, 1).to_pylist()[0], settings, settings.reader, rubric, ledger)
-    session.connect()
-    tally = _Tally(asked=not pilot.from_ledger)
-    set_aside = [
-        Review.of_rejected_row(row, settings.rubric, settings.model).to_dict()
-        for row in read_rejected(run.read_text(run.rejected))
-    ]
-    tally.add_set_aside(set_aside)
-    run.write_table(f"{folder}/set-aside.parquet", pa.Table.from_pylist(set_aside, schema=REVIEWS))
-    with console.progress("grade", rows.num_rows) as progress:
-        chunks = judge_rows(rows, settings, settings.reader, rubric, ledger)
-        for number, table in enumerate(_tables(chunks, tally, recipe, progress.advance)):
-            run.write_table(f"{folder}/part-{number:05d}.parquet", table)
-    return tally.made(settings.rubric, settings.model)
+    def __init__(self, run: RunDirectory, recipe: Recipe, folder: str) -> None:
+        self.run, self.recipe, self.folder = run, recipe, folder
+        self.settings, self.ledger = recipe.grade, recipe.ledger or run.ledger
+        self.rubric = RUBRICS[recipe.grade.rubric]
+        self.rows = pa.table({})
+        self.num_asked = 0
 
+    def ask_first_row(self) -> None:
+        """Raise UserError where the judge cannot be asked, before an old artifact is cleared away."""
+        # Imported here: it brings Ray and the judge's SDK, seconds that finished reviews need not wait.
+        from alpagasus_ray.judge.pool import ask_pilot
 
-def _unique_rows(triplets: pa.Table) -> pa.Table:
-    return triplets.filter(pc.invert(triplets["duplicate"]))
+        judge_key(self.settings)
+        triplets = self.run.read_tables(self.run.triplets)
+        self.rows = triplets.filter(pc.invert(triplets["duplicate"])).select(["id", *self.rubric.fields])
+        first = self.rows.slice(0, 1).to_pylist()[0]
+        pilot = ask_pilot(first, self.settings, self.settings.reader, self.rubric, self.ledger)
+        self.num_asked = int(not pilot.from_ledger)
+
+    def work(self, session: RaySession, console: Console) -> Made:
+        """Ask for the other rows, and write the reviews as they come in."""
+        from alpagasus_ray.judge.pool import judge_rows
+
+        session.connect()
+        tally = _Tally(self.num_asked)
+        self._write_set_aside(tally)
+        with console.progress("grade", self.rows.num_rows) as progress:
+            chunks = judge_rows(self.rows, self.settings, self.settings.reader, self.rubric, self.ledger)
+            for number, table in enumerate(_tables(chunks, tally, self.recipe, progress.advance)):
+                self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
+        return tally.made(self.settings.rubric, self.settings.model)
+
+    def _write_set_aside(self, tally: _Tally) -> None:
+        """Give the rows that are no triplets a review that says why."""
+        reviews = [
+            Review.of_rejected_row(row, self.settings.rubric, self.settings.model).to_dict()
+            for row in read_rejected(self.run.read_text(self.run.rejected))
+        ]
+        tally.add_set_aside(reviews)
+        table = pa.Table.from_pylist(reviews, schema=REVIEWS)
+        self.run.write_table(f"{self.folder}/set-aside.parquet", table)
 
 
 class _Tally:

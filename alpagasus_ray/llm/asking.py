@@ -47,10 +47,9 @@ class Asker:
             first = await asyncio.shield(self._pending[key])
             return Asked(first.reply, first.failure, from_ledger=first.reply is not None)
         task = self._pending[key] = asyncio.ensure_future(self._ask_model(key, request))
-        try:
-            return await task
-        finally:
-            self._pending.pop(key, None)
+        task.add_done_callback(lambda _: self._pending.pop(key, None))
+        # Shielded: who asked first may be cancelled while another still waits for the same reply.
+        return await asyncio.shield(task)
 
     def refresh(self) -> None:
         """Take in what others have added to the ledger."""

@@ -29,7 +29,7 @@ class Ledger:
                 f"ledger {folder}: a ledger is a folder on a file system that every node can reach; "
                 "object stores are not supported yet"
             )
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -37,6 +37,7 @@ class Ledger:
         self._places: dict[bytes, tuple[str, int, int]] = {}
         self._read_up_to: dict[str, int] = {}
         self._writer: int | None = None
+        self._segment = ""
         self.refresh()
 
     def __len__(self) -> int:
@@ -64,14 +65,16 @@ class Ledger:
     def record(self, key: str, reply: Reply) -> None:
         """Keep a reply; on return it outlives this process. Raises OSError when the disk is full."""
         if self._writer is None:
-            name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{SEGMENT_SUFFIX}"
+            self._segment = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{SEGMENT_SUFFIX}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-            self._writer = os.open(self.folder / name, flags, 0o644)
+            self._writer = os.open(self.folder / self._segment, flags, 0o644)
         line = json.dumps({"key": key, "reply": reply.to_dict()})
         # A leading newline closes a line that a full disk cut short.
         data = f"\n{line}\n".encode()
+        end = os.fstat(self._writer).st_size + len(data)
         while data:
             data = data[os.write(self._writer, data) :]
+        self._places[bytes.fromhex(key)] = (self._segment, end - len(line) - 1, len(line) + 1)
 
     def close(self) -> None:
         """Close this writer's segment."""
@@ -87,11 +90,17 @@ class Ledger:
             for line in segment:
                 if not line.endswith(b"\n"):
                     break
-                try:
-                    key = bytes.fromhex(json.loads(line)["key"]) if line.strip() else None
-                except (ValueError, KeyError, TypeError):
-                    key = None
-                if key is not None:
+                if (key := _key_of(line)) is not None:
                     self._places[key] = (name, position, len(line))
                 position += len(line)
         return position
+
+
+def _key_of(line: bytes) -> bytes | None:
+    """Return the key of a whole entry; None for a line that is none, whoever wrote it."""
+    try:
+        entry = json.loads(line)
+        Reply(**entry["reply"])
+        return bytes.fromhex(entry["key"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import aiohttp
 import openai
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
@@ -20,9 +21,12 @@ class OpenAIChat:
 
     def __init__(self, base_url: str | None, api_key: str | None, timeout_s: float, max_retries: int) -> None:
         self._where = base_url or "the OpenAI API"
+        self._key = (api_key or NO_KEY).strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise EndpointError("the API key holds characters that no key has: export it anew")
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
-            api_key=api_key or NO_KEY,
+            api_key=self._key,
             timeout=timeout_s,
             max_retries=max_retries,
             # httpx's own pool takes time quadratic in its connections: 10 times slower at 256 in flight.
@@ -36,7 +40,8 @@ class OpenAIChat:
                 return _reply_of_completion(await self._client.completions.create(**_raw_arguments(request)))
             return _reply_of_chat(await self._client.chat.completions.create(**_chat_arguments(request)))
         except openai.OpenAIError as error:
-            raise self._classified(error, request.model) from error
+            # No chain: the SDK's own errors hold the endpoint's words, and those may repeat the key.
+            raise self._classified(error, request.model) from None
         except json.JSONDecodeError as error:
             raise ReplyError("malformed reply", f"the body is not JSON: {error.msg}") from error
 
@@ -45,7 +50,9 @@ class OpenAIChat:
         await self._client.close()
 
     def _classified(self, error: openai.OpenAIError, model: str) -> Exception:
-        words = _endpoint_words(error)
+        words = _endpoint_words(error).replace(self._key, "***")
+        if _is_connection_lost(error):
+            return ReplyError("connection", f"{self._where} cannot be reached, or hangs up")
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 return EndpointError(f"{self._where} refuses the API key: {words}")
@@ -91,29 +98,53 @@ def _common_arguments(request: Request) -> dict[str, Any]:
 
 def _reply_of_chat(completion: object) -> Reply:
     # A server that answers HTML with status 200 makes the SDK return a plain text.
-    if not isinstance(completion, ChatCompletion) or not completion.choices:
+    if not isinstance(completion, ChatCompletion) or not _is_list(completion.choices):
         raise ReplyError("malformed reply", "the body is no chat completion with choices")
-    choice = completion.choices[0]
-    if choice.message.content is None:
-        refusal = choice.message.refusal
-        raise ReplyError("refused by the model" if refusal else "malformed reply", refusal or "no content")
-    return _reply(choice.message.content, choice.finish_reason, completion.usage)
+    message = getattr(completion.choices[0], "message", None)
+    content, refusal = getattr(message, "content", None), getattr(message, "refusal", None)
+    if content is None and isinstance(refusal, str) and refusal:
+        raise ReplyError("refused by the model", refusal)
+    return _reply(content, completion.choices[0], completion.usage)
 
 
 def _reply_of_completion(completion: object) -> Reply:
-    if not isinstance(completion, Completion) or not completion.choices:
+    if not isinstance(completion, Completion) or not _is_list(completion.choices):
         raise ReplyError("malformed reply", "the body is no completion with choices")
-    choice = completion.choices[0]
-    return _reply(choice.text, choice.finish_reason, completion.usage)
+    return _reply(getattr(completion.choices[0], "text", None), completion.choices[0], completion.usage)
 
 
-def _reply(text: str, finish_reason: str | None, usage: Any) -> Reply:
+def _is_list(choices: object) -> bool:
+    """Return whether there are choices; the SDK checks no types, so a server may send anything."""
+    return isinstance(choices, list) and len(choices) > 0
+
+
+def _reply(text: object, choice: object, usage: object) -> Reply:
+    if not isinstance(text, str):
+        raise ReplyError("malformed reply", "the reply holds no text")
+    finish_reason = getattr(choice, "finish_reason", None)
     return Reply(
-        text=text,
-        finish_reason=finish_reason or "stop",
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        completion_tokens=usage.completion_tokens if usage else 0,
+        # Half a surrogate pair is valid in JSON, but no file can hold it.
+        text=text.encode("utf-8", "replace").decode() if not text.isascii() else text,
+        finish_reason=finish_reason if isinstance(finish_reason, str) else "stop",
+        prompt_tokens=_tokens(usage, "prompt_tokens"),
+        completion_tokens=_tokens(usage, "completion_tokens"),
     )
+
+
+def _tokens(usage: object, name: str) -> int:
+    count = getattr(usage, name, None)
+    return count if isinstance(count, int) else 0
+
+
+def _is_connection_lost(error: BaseException | None) -> bool:
+    """Return whether the connection broke, which the aiohttp transport reports as a time-out at times."""
+    while error is not None:
+        if isinstance(error, ConnectionError | aiohttp.ClientConnectionError) and not isinstance(
+            error, TimeoutError
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _endpoint_words(error: openai.OpenAIError) -> str:
