@@ -8,6 +8,7 @@ from typing import Any
 
 from alpagasus_ray.compare.verdicts import Scores, Verdict, decide
 from alpagasus_ray.corpus.answers import Answer
+from alpagasus_ray.corpus.testsets import POOLED
 from alpagasus_ray.errors import UserError
 
 Answers = Mapping[str, Mapping[str, Answer]]
@@ -32,6 +33,8 @@ def pair(a: Answers, b: Answers) -> Pairing:
     Raises UserError where no test set is in both, or where one id stands for two different prompts.
     """
     testsets = sorted(set(a) & set(b))
+    if POOLED in testsets:
+        raise UserError(f"a test set cannot be called {POOLED}: the results of all of them together are")
     if not testsets:
         raise UserError(
             f"the two models answered different test sets: {', '.join(sorted(a))} and {', '.join(sorted(b))}"

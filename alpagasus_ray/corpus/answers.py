@@ -70,10 +70,11 @@ def _answer(row: dict[str, Any]) -> Answer:
     texts = {
         "prompt": row["prompt"],
         "answer": row["answer"],
-        "category": row.get("category") or "",
         "finish_reason": row.get("finish_reason") or "stop",
         "model": row.get("model") or "",
     }
+    if row.get("category") is not None:
+        texts["category"] = row["category"]
     for name, text in texts.items():
         if not isinstance(text, str):
             raise ValueError(f"{name} is no text")
@@ -82,7 +83,7 @@ def _answer(row: dict[str, Any]) -> Answer:
         prompt_id=str(row["id"]),
         model_id=texts["model"],
         prompt=texts["prompt"],
-        category=texts["category"] or None,
+        category=texts.get("category"),
         text=texts["answer"],
         finish_reason=texts["finish_reason"],
     )

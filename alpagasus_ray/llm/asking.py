@@ -10,6 +10,8 @@ from alpagasus_ray.llm.ledger import Ledger
 
 MAX_FAILURES_IN_A_ROW = 32
 """After so many unanswered requests with no answer between them, the endpoint counts as gone."""
+LAST_REPLIES_S = 5.0
+"""How long replies that are under way are waited for at the end."""
 UNREADABLE, SET_ASIDE = "unreadable", "set aside"
 """Failures that are counted by their reason, not by their kind."""
 PASSING_KINDS = frozenset({"connection", "timeout", "server error", "rate limited", "malformed reply"})
@@ -24,6 +26,28 @@ class Asked:
     from_ledger: bool = False
 
 
+class _Call:
+    """One request under way, and those who wait for its reply."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Asked] | None = None
+        self.is_sent = False
+        self._num_waiting = 0
+
+    async def wait(self) -> Asked:
+        """Return what became of it. Cancelled, it takes away neither the others' reply nor a paid one."""
+        assert self.task is not None
+        self._num_waiting += 1
+        try:
+            return await asyncio.shield(self.task)
+        except asyncio.CancelledError:
+            if self._num_waiting == 1 and not self.is_sent:
+                self.task.cancel()
+            raise
+        finally:
+            self._num_waiting -= 1
+
+
 class Asker:
     """Asks one model. Belongs to one event loop; many coroutines may ask at once."""
 
@@ -31,7 +55,7 @@ class Asker:
         self._model = model
         self._ledger = ledger
         self._slots = asyncio.Semaphore(max_concurrency)
-        self._pending: dict[str, asyncio.Task[Asked]] = {}
+        self._pending: dict[str, _Call] = {}
         self._failures_in_a_row = 0
 
     async def ask(self, request: Request) -> Asked:
@@ -44,12 +68,12 @@ class Asker:
         if self._ledger is not None and (known := self._ledger.lookup(key)) is not None:
             return Asked(known, from_ledger=True)
         if key in self._pending:
-            first = await asyncio.shield(self._pending[key])
+            first = await self._pending[key].wait()
             return Asked(first.reply, first.failure, from_ledger=first.reply is not None)
-        task = self._pending[key] = asyncio.ensure_future(self._ask_model(key, request))
-        task.add_done_callback(lambda _: self._pending.pop(key, None))
-        # Shielded: who asked first may be cancelled while another still waits for the same reply.
-        return await asyncio.shield(task)
+        call = self._pending[key] = _Call()
+        call.task = asyncio.ensure_future(self._ask_model(key, request, call))
+        call.task.add_done_callback(lambda _: self._pending.pop(key, None))
+        return await call.wait()
 
     def refresh(self) -> None:
         """Take in what others have added to the ledger."""
@@ -57,13 +81,19 @@ class Asker:
             self._ledger.refresh()
 
     async def close(self) -> None:
-        """Release the model's connections and the ledger's segment."""
+        """Release the model's connections and the ledger's segment.
+
+        Replies that are under way are waited for, a few seconds at most: they are paid for.
+        """
+        if under_way := [call.task for call in self._pending.values() if call.task is not None]:
+            await asyncio.wait(under_way, timeout=LAST_REPLIES_S)
         await self._model.close()
         if self._ledger is not None:
             self._ledger.close()
 
-    async def _ask_model(self, key: str, request: Request) -> Asked:
+    async def _ask_model(self, key: str, request: Request, call: _Call) -> Asked:
         async with self._slots:
+            call.is_sent = True
             try:
                 reply = await self._model.complete(request)
             except ReplyError as error:

@@ -21,12 +21,12 @@ class OpenAIChat:
 
     def __init__(self, base_url: str | None, api_key: str | None, timeout_s: float, max_retries: int) -> None:
         self._where = base_url or "the OpenAI API"
-        self._key = (api_key or NO_KEY).strip()
-        if not (self._key.isascii() and self._key.isprintable()):
+        key = (api_key or NO_KEY).strip()
+        if not (key.isascii() and key.isprintable()):
             raise EndpointError("the API key holds characters that no key has: export it anew")
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
-            api_key=self._key,
+            api_key=key,
             timeout=timeout_s,
             max_retries=max_retries,
             # httpx's own pool takes time quadratic in its connections: 10 times slower at 256 in flight.
@@ -50,7 +50,7 @@ class OpenAIChat:
         await self._client.close()
 
     def _classified(self, error: openai.OpenAIError, model: str) -> Exception:
-        words = _endpoint_words(error).replace(self._key, "***")
+        words = _endpoint_words(error).replace(self._client.api_key, "***")
         if _is_connection_lost(error):
             return ReplyError("connection", f"{self._where} cannot be reached, or hangs up")
         match error:

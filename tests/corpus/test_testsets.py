@@ -154,3 +154,10 @@ def test_the_papers_test_sets(
     assert len(with_input) == num_inputs
     assert all(prompt.question == f"{prompt.instruction} Input: {prompt.input}" for prompt in with_input)
     assert len({prompt.category for prompt in testset.prompts} - {None}) == num_categories
+
+
+def test_a_test_set_cannot_take_the_name_of_all_of_them_together(tmp_path: Path) -> None:
+    path = tmp_path / "pooled.jsonl"
+    path.write_text('{"prompt": "Say hello."}\n')
+    with pytest.raises(UserError, match="cannot be called pooled"):
+        read_testsets((str(path),))

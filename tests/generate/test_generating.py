@@ -291,7 +291,7 @@ def test_two_test_sets_with_one_prompt_ask_it_once(bench: Bench) -> None:
     assert bench.answers("one")["a"].text == bench.answers("two")["b"].text
 
 
-@pytest.mark.parametrize("name", ["answers", "pooled", "results"])
+@pytest.mark.parametrize("name", ["answers", "results"])
 def test_a_test_set_of_any_name_is_counted_for_itself(bench: Bench, name: str) -> None:
     bench.testsets(**{name: [{"prompt": "Hi?"}], "koala_test_set": KOALA})
     bench.make()
