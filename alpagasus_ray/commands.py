@@ -45,9 +45,7 @@ def arm_flags(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     if chosen:
         seed = {} if args.seed is None else {"seed": args.seed}
         return {args.arm: {**chosen[0], **seed}}
-    if args.seed is not None:
-        raise UserError("--seed goes with --top-k, --random or --random-as")
-    return {}
+    return {} if args.seed is None else {args.arm: {"seed": args.seed}}
 
 
 def demo(context: Context) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from alpagasus_ray.corpus.ingest import read_text
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.recipe import ArmSettings, Recipe, Section, ToyworldSettings
+from alpagasus_ray.text_files import read_text
 
 
 def load_recipe(
@@ -27,7 +27,7 @@ def load_recipe(
     """Return the recipe of a YAML file or of a name that ships with the package, overridden.
 
     `overrides` are texts `section.key=value`, the value read as YAML; `flags` are dotted keys and
-    values (None: not given), `arms` whole arms by name; `stored` is the YAML text of a run's own
+    values (None: not given), `arms` arms by name, or parts of them; `stored` is the YAML text of a run's own
     recipe, for where none is named.
     Flags win over overrides, overrides over the file. Raises UserError in one line that names the
     wrong key and the nearest right one.
@@ -45,7 +45,10 @@ def load_recipe(
         if value is not None:
             _assign(values, key, value)
     for arm, settings in (arms or {}).items():
-        values["arms"] = {**(values.get("arms") or {}), arm: dict(settings)}
+        known = values["arms"] = dict(values.get("arms") or {})
+        if "selector" not in settings and arm not in known:
+            raise UserError(f"there is no arm {arm}.{nearest(arm, known)}")
+        known[arm] = settings if "selector" in settings else {**known[arm], **settings}
     return parse_recipe(values)
 
 

@@ -17,6 +17,7 @@ PACKAGE = "alpagasus_ray"
 STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark", "report")
 LAYERS = (
     ("", "errors"),
+    ("", "text_files"),
     ("manifests", "console", "recipe"),
     ("artifacts", "recipe_files"),
     ("corpus",),

@@ -15,6 +15,7 @@ import pyarrow as pa
 from alpagasus_ray.artifacts import TRIPLETS
 from alpagasus_ray.corpus.triplets import RejectedRowError, parse_triplet
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.text_files import read_text
 
 NEEDED_COLUMNS = ("instruction", "output")
 
@@ -74,18 +75,6 @@ def read_json_rows(path: str | Path) -> list[Any]:
 def read_rejected(text: str) -> list[dict[str, Any]]:
     """Return the rows that were set aside, from the text of rejected.json: position, id and reason."""
     return [{name: row[name] for name in ("position", "id", "reason")} for row in json.loads(text)]
-
-
-def read_text(path: str | Path) -> str:
-    """Return a UTF-8 file's text; raises UserError that names the file and what is wrong with it."""
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
 
 
 def ingest(source_rows: Iterable[Any], limit: int | None = None) -> Corpus:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alpagasus_ray.corpus.ingest import read_text
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.text_files import read_text
 
 PROMPT_KEYS = ("instruction", "Instruction", "prompt", "text", "question")
 CATEGORY_KEYS = ("category", "Skill", "skill")
