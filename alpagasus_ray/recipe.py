@@ -61,6 +61,11 @@ class JudgeSettings(Section):
     timeout_s: float = Field(120.0, gt=0)
     max_retries: int = Field(8, ge=0)
 
+    @property
+    def cost_usd(self) -> float | None:
+        """What asking costs: nothing for the toy world's judge; None where the price is not known."""
+        return 0.0 if self.judge == "answer-key" else None
+
     def shapes_result(self) -> dict[str, Any]:
         """Return the settings that change what the judge says; speed and secrets are not among them."""
         return self.model_dump(include={"judge", "model", "base_url", "temperature", "top_p", "max_tokens"})

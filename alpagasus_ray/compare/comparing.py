@@ -110,7 +110,7 @@ def _judge(
     results = _results(plain, settings)
     run.write_text(f"{folder}/results.json", json.dumps(results, indent=2) + "\n")
     asked += sum(not row["from_ledger"] for row in judged)
-    return _made(plain, results, judged, asked, names)
+    return _made(plain, results, judged, asked, names, settings)
 
 
 def _results(verdicts: dict[str, list[Verdict]], settings: CompareSettings) -> dict[str, Any]:
@@ -127,6 +127,7 @@ def _made(
     judged: list[dict[str, Any]],
     asked: int,
     names: tuple[str, str],
+    settings: CompareSettings,
 ) -> Made:
     failures = Counter(
         failure_kind(verdict.failure)
@@ -137,7 +138,9 @@ def _made(
     return Made(
         counts={"prompts": sum(map(len, verdicts.values())), "judgments": len(judged), "asked": asked},
         failures=failures,
+        cost_usd=settings.cost_usd,
         details={
+            "judge_model": settings.model,
             "a": names[0],
             "b": names[1],
             "pooled": results["pooled"],

@@ -18,7 +18,7 @@ from alpagasus_ray.judge.rubrics import RUBRICS
 from alpagasus_ray.llm.asking import failure_kind
 from alpagasus_ray.manifests import Made, Manifest, RowDigest
 from alpagasus_ray.ray_session import RaySession
-from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.recipe import GradeSettings, Recipe
 
 ROWS_PER_FILE = 100_000
 
@@ -83,7 +83,7 @@ class _Grading:
             chunks = judge_rows(self.rows, self.settings, self.settings.reader, self.rubric, self.ledger)
             for number, table in enumerate(_tables(chunks, tally, self.recipe, progress.advance)):
                 self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
-        return tally.made(self.settings.rubric, self.settings.model)
+        return tally.made(self.settings)
 
     def _write_set_aside(self, tally: _Tally) -> None:
         """Give the rows that are no triplets a review that says why."""
@@ -122,7 +122,7 @@ class _Tally:
         self.digest.add(reviews)
         self.failures.update(failure_kind(review["failure"]) for review in reviews)
 
-    def made(self, rubric: str, judge_model: str) -> Made:
+    def made(self, settings: GradeSettings) -> Made:
         failed = self.failures.total()
         return Made(
             counts={
@@ -132,7 +132,8 @@ class _Tally:
                 "from_ledger": self.reviews - self.set_aside - self.asked,
             },
             failures=self.failures,
-            details={"rubric": rubric, "judge_model": judge_model, **self.tokens},
+            details={"rubric": settings.rubric, "judge_model": settings.model, **self.tokens},
+            cost_usd=settings.cost_usd,
             content=self.digest.hexdigest(),
         )
 
