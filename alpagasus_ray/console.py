@@ -22,8 +22,9 @@ class Progress:
 
     def __init__(self, console: Console, label: str, total: int, unit: str) -> None:
         self._console, self._label, self._total, self._unit = console, label, total, unit
-        self._started_s = self._shown_s = time.monotonic()
+        self._shown_s = time.monotonic()
         self._done = 0
+        self._first: tuple[float, int] | None = None
         self._note = ""
         self._bar: RichProgress | None = None
         if console.is_terminal:
@@ -44,6 +45,9 @@ class Progress:
     def show(self, done: int, note: str | None = None, total: int | None = None) -> None:
         """Set the rows done, and the total where it is only known now."""
         self._done = done
+        if self._first is None and done:
+            # The rate is the work's own: what came before the first row was starting up.
+            self._first = time.monotonic(), done
         self._total = self._total if total is None else total
         self._note = self._note if note is None else note
         if self._bar is not None:
@@ -54,13 +58,12 @@ class Progress:
 
     def line(self) -> str:
         """Return rows, rate and time left in words, such as `5,120/9,229 rows, 740/s, 6 s left`."""
-        elapsed_s = max(time.monotonic() - self._started_s, 1e-6)
-        rate = self._done / elapsed_s
-        parts = [
-            f"{self._done:,}/{self._total:,} {self._unit}",
-            f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s",
-        ]
-        if self._done:
+        parts = [f"{self._done:,}/{self._total:,} {self._unit}"]
+        first_s, first_done = self._first or (0.0, 0)
+        elapsed_s = time.monotonic() - first_s
+        if self._done > first_done and elapsed_s > 0:
+            rate = (self._done - first_done) / elapsed_s
+            parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
             parts.append(f"{duration((self._total - self._done) / rate)} left")
         return ", ".join([*parts, self._note] if self._note else parts)
 
