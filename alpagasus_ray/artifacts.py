@@ -1,4 +1,4 @@
-"""The run directory: the one place that spells paths, Arrow schemas and manifests.
+"""The run directory: the one place that spells paths and writes manifests.
 
 A folder is an artifact once its `_manifest.json` is there, and that file is written last. Without
 it there is nothing, however many files lie around; so a killed stage leaves no half artifact.
@@ -6,10 +6,12 @@ it there is nothing, however many files lie around; so a killed stage leaves no 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,54 +24,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest, package_versions, settings_hash
 
 MANIFEST = "_manifest.json"
-
-TRIPLETS = pa.schema(
-    [
-        pa.field("position", pa.int64(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("instruction", pa.string(), nullable=False),
-        pa.field("input", pa.string(), nullable=False),
-        pa.field("output", pa.string(), nullable=False),
-        pa.field("category", pa.string()),
-        pa.field("source", pa.string(), nullable=False),  # the source row as JSON, for train.json
-        pa.field("duplicate", pa.bool_(), nullable=False),  # an earlier row has the same content
-    ]
-)
-REVIEWS = pa.schema(
-    [
-        pa.field("triplet_id", pa.string(), nullable=False),
-        pa.field("rubric", pa.string(), nullable=False),
-        pa.field("judge_model", pa.string(), nullable=False),
-        pa.field("score", pa.float64()),
-        pa.field("failure", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("prompt_tokens", pa.int64(), nullable=False),
-        pa.field("completion_tokens", pa.int64(), nullable=False),
-    ]
-)
-DROPPED = pa.schema(
-    [
-        pa.field("position", pa.int64(), nullable=False),
-        pa.field("triplet_id", pa.string(), nullable=False),
-        pa.field("score", pa.float64()),
-        pa.field("reason", pa.string(), nullable=False),
-    ]
-)
-VERDICTS = pa.schema(
-    [
-        pa.field("prompt_id", pa.string(), nullable=False),
-        pa.field("category", pa.string()),
-        pa.field("first_a", pa.float64()),
-        pa.field("first_b", pa.float64()),
-        pa.field("swapped_a", pa.float64()),
-        pa.field("swapped_b", pa.float64()),
-        pa.field("outcome", pa.string()),
-        pa.field("flipped", pa.bool_(), nullable=False),
-        pa.field("failure", pa.string()),
-        pa.field("first_text", pa.string()),
-        pa.field("swapped_text", pa.string()),
-    ]
-)
+LOCK = ".lock"
 
 
 class RunDirectory:
@@ -210,6 +165,26 @@ class RunDirectory:
             self.filesystem.delete_dir(self.path(folder))
         self.filesystem.create_dir(self.path(folder), recursive=True)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other commands out of the run directory for as long as the block lasts.
+
+        Two that write one artifact would commit a mixture of both. The lock ends with the process,
+        however that ends. Raises UserError where another command has it; an object store has no locks.
+        """
+        if not self.is_local:
+            yield
+            return
+        Path(self.root).mkdir(parents=True, exist_ok=True)
+        with Path(self.path(LOCK)).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"{self.uri}: another command is at work there: wait for it, or use another --run-dir"
+                ) from error
+            yield
+
     # Manifests.
     def manifest(self, folder: str) -> Manifest | None:
         """Return a committed folder's manifest, or None where there is no artifact."""
@@ -232,10 +207,16 @@ class RunDirectory:
     def committed(
         self, folder: str, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Manifest]
     ) -> Manifest | None:
-        """Return a folder's manifest if it is committed for these settings and these inputs' content."""
+        """Return a folder's manifest if it is committed for these settings and these inputs' content.
+
+        An artifact in which something failed that may pass (a time-out, a server error) is not done.
+        """
         there = self.manifest(folder)
         wanted = (stage, settings_hash(settings), {path: made.content for path, made in inputs.items()})
-        return there if there and (there.stage, there.settings, there.inputs) == wanted else None
+        if there is None or (there.stage, there.settings, there.inputs) != wanted:
+            return None
+        # What failed for a passing reason is asked again; what was answered is in the ledger.
+        return None if there.details.get("passing_failures") else there
 
     def make(
         self,

@@ -146,6 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = plain_console()
     try:
         args = build_parser().parse_args(argv)
+        # Both, and by hand: a shell starts background jobs with Ctrl-C ignored, and Python keeps it so.
+        signal.signal(signal.SIGINT, _interrupt)
         signal.signal(signal.SIGTERM, _interrupt)
         run = RunDirectory(args.run_dir or ("runs/demo" if args.command == "demo" else DEFAULT_RUN_DIR))
         recipe = _recipe(args, run)

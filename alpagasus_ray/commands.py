@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,16 +143,17 @@ def _pipeline(context: Context, keep_recipe: bool = True) -> Iterator[Pipeline]:
     from alpagasus_ray.ray_session import RaySession
 
     run = context.run
-    before = run.read_text(run.recipe) if run.exists(run.recipe) else None
-    if keep_recipe:
-        run.write_text(run.recipe, context.recipe.to_yaml())
-    try:
-        with RaySession(context.logs) as session:
-            yield Pipeline(run, context.recipe, session, context.console)
-    except UserError:
-        # A slip, such as a file that is not there, must not be the next command's default.
-        if keep_recipe and before is not None:
-            run.write_text(run.recipe, before)
-        elif keep_recipe:
-            run.remove(run.recipe)
-        raise
+    with run.locked() if keep_recipe else nullcontext():
+        before = run.read_text(run.recipe) if run.exists(run.recipe) else None
+        if keep_recipe:
+            run.write_text(run.recipe, context.recipe.to_yaml())
+        try:
+            with RaySession(context.logs) as session:
+                yield Pipeline(run, context.recipe, session, context.console)
+        except UserError:
+            # A slip, such as a file that is not there, must not be the next command's default.
+            if keep_recipe and before is not None:
+                run.write_text(run.recipe, before)
+            elif keep_recipe:
+                run.remove(run.recipe)
+            raise

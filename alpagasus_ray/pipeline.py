@@ -71,7 +71,11 @@ class Pipeline:
             raise UserError("the recipe has no arms: add some, such as --set arms.full.selector=full")
         for pair in self.recipe.compare.pairs:
             for arm in pair:
-                arm_settings(self.recipe, arm)
+                if arm not in self.recipe.arms:
+                    raise UserError(
+                        f"compare.pairs names an arm {arm} that the recipe has not: set it to pairs of "
+                        f"{', '.join(self.recipe.arms)}, or to [] for none"
+                    )
         self.arms_in_order()
         if self.recipe.corpus.data is None and self.run.manifest(self.run.triplets) is None:
             raise UserError("no data: give --data FILE (or --set corpus.data=FILE)")

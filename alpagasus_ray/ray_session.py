@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -56,7 +58,8 @@ class RaySession:
         ray.shutdown()
         if self._session_logs is not None and self._log_folder is not None:
             link = self._log_folder / "ray"
-            link.unlink(missing_ok=True)
+            if link.is_symlink():
+                link.unlink()
             shutil.copytree(self._session_logs, link, dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
     def _connect(self) -> None:
@@ -66,10 +69,15 @@ class RaySession:
         address = os.environ.get("RAY_ADDRESS")
         here = {} if address else {"include_dashboard": False}
         self._connected = True
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray takes SIGTERM for itself and ends the process at once, with no word to the user.
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         if not address:
             self._link_logs(Path(ray._private.worker._global_node.get_logs_dir_path()))
         context = ray.data.DataContext.get_current()
@@ -98,7 +106,9 @@ def root_cause(error: BaseException) -> BaseException:
     current: BaseException | None = error
     while current is not None and current not in seen:
         seen.append(current)
-        if isinstance(current, EndpointError | UserError):
+        # Ray's own wrapper is of both classes, and its text is the whole trace: its cause is what is meant.
+        inner = getattr(current, "cause", None)
+        if isinstance(current, EndpointError | UserError) and not isinstance(inner, BaseException):
             return current
-        current = getattr(current, "cause", None) or current.__cause__
+        current = inner if isinstance(inner, BaseException) else current.__cause__
     return seen[-1]

@@ -14,6 +14,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 """An arm's name: part of paths and of URLs."""
 
 
+Url = Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+"""An endpoint's address; without a user and password, since it is written down."""
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 """An environment variable's name: a key that was put here by mistake does not look like one."""
 
@@ -48,7 +50,7 @@ class JudgeSettings(Section):
 
     judge: Literal["openai", "answer-key"] = "openai"
     model: str = "gpt-3.5-turbo-0301"
-    base_url: str | None = None
+    base_url: Url | None = None
     """Any server that speaks OpenAI's protocol; None: OpenAI itself."""
     api_key_env: VariableName = "OPENAI_API_KEY"
     """The environment variable that holds the key. The key itself is never written down."""
@@ -175,7 +177,7 @@ class GenerateSettings(Section):
 
     testsets: tuple[str, ...] = ()
     """JSONL files, or `toyworld`."""
-    base_url: str | None = None
+    base_url: Url | None = None
     """An endpoint that runs already; None: the arms' models are served for the time of the stage."""
     api_key_env: VariableName | None = None
     max_new_tokens: int = Field(1024, ge=1)

@@ -18,7 +18,7 @@ STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark
 LAYERS = (
     ("", "errors"),
     ("", "text_files"),
-    ("manifests", "console", "recipe"),
+    ("manifests", "console", "recipe", "schemas"),
     ("artifacts", "recipe_files"),
     ("corpus",),
     ("llm",),

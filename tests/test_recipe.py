@@ -297,7 +297,12 @@ RECIPES = st.fixed_dictionaries(
     optional={
         "corpus": st.fixed_dictionaries({}, optional={"data": TEXT, "limit": st.integers(1)}),
         "grade": st.fixed_dictionaries(
-            {}, optional={"model": TEXT, "base_url": TEXT, "temperature": st.floats(0, 2)}
+            {},
+            optional={
+                "model": TEXT,
+                "base_url": st.just("http://127.0.0.1:8000/v1"),
+                "temperature": st.floats(0, 2),
+            },
         ),
         "arms": st.dictionaries(NAMES, ARMS, max_size=3),
         "train": st.fixed_dictionaries(

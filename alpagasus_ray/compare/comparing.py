@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alpagasus_ray.artifacts import VERDICTS, RunDirectory
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.compare.pairing import Answers, Pairing, pair, verdict_rows
 from alpagasus_ray.compare.statistics import pool, summarize
 from alpagasus_ray.compare.verdicts import Verdict
@@ -16,10 +16,11 @@ from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import answers_from_jsonl, read_answer_folder
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
-from alpagasus_ray.llm.asking import failure_kind
+from alpagasus_ray.llm.asking import failure_kind, num_passing
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import CompareSettings, Recipe
+from alpagasus_ray.schemas import VERDICTS
 
 RUBRIC = PAIRWISE_RUBRICS["pairwise"]
 
@@ -65,6 +66,7 @@ def _compare(
         {**settings.shapes_result(), **shaping, **content, "names": names},
         inputs,
         lambda: _judge(run, folder, pairing, settings, recipe.ledger or run.ledger, session, console, names),
+        check=lambda: _ask_first(pairing, settings, recipe.ledger or run.ledger),
     )
     pooled = manifest.details["pooled"]
     score = (
@@ -77,6 +79,16 @@ def _compare(
     return manifest
 
 
+def _ask_first(pairing: Pairing, settings: CompareSettings, ledger: str) -> None:
+    """Raise UserError where the judge cannot be asked, while old verdicts are still there."""
+    # Imported here: it brings Ray and the judge's SDK, seconds that finished verdicts need not wait.
+    from alpagasus_ray.judge.pool import ask_pilot
+
+    judge_key(settings)
+    if pairing.rows:
+        ask_pilot(pairing.rows[0], settings, settings.reader, RUBRIC, ledger)
+
+
 def _judge(
     run: RunDirectory,
     folder: str,
@@ -87,15 +99,10 @@ def _judge(
     console: Console,
     names: tuple[str, str],
 ) -> Made:
-    # Imported here: it brings Ray and the judge's SDK, seconds that finished verdicts need not wait.
-    from alpagasus_ray.judge.pool import ask_pilot, judge_rows
+    from alpagasus_ray.judge.pool import judge_rows
 
-    judge_key(settings)
     judged: list[dict[str, Any]] = []
-    asked = 0
     if pairing.rows:
-        pilot = ask_pilot(pairing.rows[0], settings, settings.reader, RUBRIC, ledger)
-        asked += not pilot.from_ledger
         session.connect()
         rows = pa.Table.from_pylist(pairing.rows)
         with console.progress(f"compare {names[0]}/{names[1]}", rows.num_rows, "judgments") as progress:
@@ -109,7 +116,7 @@ def _judge(
     plain = {testset: [verdict for verdict, _ in of_testset] for testset, of_testset in verdicts.items()}
     results = _results(plain, settings)
     run.write_text(f"{folder}/results.json", json.dumps(results, indent=2) + "\n")
-    asked += sum(not row["from_ledger"] for row in judged)
+    asked = sum(not row["from_ledger"] for row in judged)
     return _made(plain, results, judged, asked, names, settings)
 
 
@@ -141,6 +148,7 @@ def _made(
         cost_usd=settings.cost_usd,
         details={
             "judge_model": settings.model,
+            "passing_failures": num_passing(failures),
             "a": names[0],
             "b": names[1],
             "pooled": results["pooled"],

@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from alpagasus_ray.artifacts import TRIPLETS
 from alpagasus_ray.corpus.triplets import RejectedRowError, parse_triplet
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.schemas import TRIPLETS
 from alpagasus_ray.text_files import read_text
 
 NEEDED_COLUMNS = ("instruction", "output")
@@ -54,7 +54,8 @@ def read_json_rows(path: str | Path) -> list[Any]:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); "
+            "one list of rows is expected, not a row a line"
         ) from error
     except ValueError as error:
         raise UserError(f"{path}: a number there is too long to be instruction data") from error

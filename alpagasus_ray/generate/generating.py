@@ -17,7 +17,7 @@ from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
 from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.corpus.testsets import Prompt, TestSet, read_testsets
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.llm.asking import Asked, Asker, failure_kind
+from alpagasus_ray.llm.asking import Asked, Asker, failure_kind, num_passing
 from alpagasus_ray.llm.chat import EndpointError, Message, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
@@ -47,6 +47,8 @@ class Generation:
         A prompt that gets no answer is a failure with its reason, counted; it is in no file. Raises
         UserError when the endpoint can answer nothing at all.
         """
+        if self.settings.base_url:
+            console.say(f"generate: asking {base_url} for {self.arm} (generate.base_url)")
         manifest, _ = self.run.make(
             self.run.answers(self.arm),
             "generate",
@@ -64,8 +66,12 @@ class Generation:
             self.run.replies(self.arm, model.content if model else settings_hash({"base_url": base_url}))
         )
         asked = asyncio.run(self._ask_all(base_url, Ledger(replies), console))
+        if not any(one.reply for one in asked.values()):
+            reasons = Counter(one.failure for one in asked.values()).most_common(1)
+            raise UserError(f"{self.arm} answered no prompt at all ({reasons[0][0]})")
         made = self._write(asked)
-        shutil.rmtree(replies)
+        if not made.details["passing_failures"]:
+            shutil.rmtree(replies)
         return made
 
     async def _ask_all(
@@ -75,7 +81,10 @@ class Generation:
 
         settings = self.settings
         key = require_key(settings.api_key_env)
-        model = OpenAIChat(base_url, key, settings.timeout_s, settings.max_retries)
+        try:
+            model = OpenAIChat(base_url, key, settings.timeout_s, settings.max_retries)
+        except EndpointError as error:
+            raise UserError(str(error)) from error
         asker = Asker(model, replies, settings.max_concurrency)
         prompts = [(testset.name, prompt) for testset in self.testsets for prompt in testset.prompts]
         try:
@@ -119,7 +128,7 @@ class Generation:
         return Made(
             counts={**counts, "answers": sum(counts.values())},
             failures=failures,
-            details={"finish_reasons": dict(finish_reasons)},
+            details={"finish_reasons": dict(finish_reasons), "passing_failures": num_passing(failures)},
         )
 
 

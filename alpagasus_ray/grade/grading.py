@@ -9,16 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alpagasus_ray.artifacts import REVIEWS, RunDirectory
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
-from alpagasus_ray.corpus.ingest import read_rejected
+from alpagasus_ray.corpus.ingest import describe_failures, read_rejected
 from alpagasus_ray.grade.reviews import Review
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import RUBRICS
-from alpagasus_ray.llm.asking import failure_kind
+from alpagasus_ray.llm.asking import failure_kind, num_passing
 from alpagasus_ray.manifests import Made, Manifest, RowDigest
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import GradeSettings, Recipe
+from alpagasus_ray.schemas import REVIEWS
 
 ROWS_PER_FILE = 100_000
 
@@ -46,6 +47,7 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
     console.say(
         f"grade: {counts['scored']:,} of {counts['reviews']:,} rows scored by {settings.model}, "
         + (f"{counts['asked']:,} asked" if worked else "done before")
+        + (f"; not scored: {describe_failures(manifest.failures)}" if manifest.failures else "")
     )
     return manifest
 
@@ -132,7 +134,12 @@ class _Tally:
                 "from_ledger": self.reviews - self.set_aside - self.asked,
             },
             failures=self.failures,
-            details={"rubric": settings.rubric, "judge_model": settings.model, **self.tokens},
+            details={
+                "rubric": settings.rubric,
+                "judge_model": settings.model,
+                "passing_failures": num_passing(self.failures),
+                **self.tokens,
+            },
             cost_usd=settings.cost_usd,
             content=self.digest.hexdigest(),
         )
@@ -151,7 +158,8 @@ def _tables(
             Review.of_judged_row(row, recipe.grade.rubric, recipe.grade.model).to_dict() for row in judged
         ]
         tally.add(reviews, judged)
-        advance(len(reviews), f"{tally.failures.total():,} failed" if tally.failures else None)
+        failed = tally.failures.total() - tally.set_aside
+        advance(len(reviews), f"{failed:,} failed" if failed else None)
         waiting += reviews
         if len(waiting) >= ROWS_PER_FILE:
             yield pa.Table.from_pylist(waiting, schema=REVIEWS)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from alpagasus_ray.judge.providers import build_judge
+from alpagasus_ray.judge.providers import account_of, build_judge
 from alpagasus_ray.judge.rubrics import Rubric
 from alpagasus_ray.judge.score_format import UnreadableScoreError
 from alpagasus_ray.judge.scores import READERS
@@ -93,7 +93,9 @@ class Judge:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     async def _build_asker(self, ledger: str, max_concurrency: int) -> Asker:
-        return Asker(build_judge(self._settings), Ledger(ledger), max_concurrency)
+        return Asker(
+            build_judge(self._settings), Ledger(f"{ledger}/{account_of(self._settings)}"), max_concurrency
+        )
 
     async def _judge_rows(
         self, rows: list[dict[str, Any]], chunks: Queue[list[dict[str, Any]] | None]

@@ -72,13 +72,14 @@ def ask_pilot(
     other. Raises UserError with the endpoint's own words.
     """
     impatient = settings.model_copy(update={"max_retries": min(settings.max_retries, 1)})
-    judge = Judge(impatient, reader, rubric, ledger, max_concurrency=1)
     try:
-        judgment = judge.judge_one(row)
+        judge = Judge(impatient, reader, rubric, ledger, max_concurrency=1)
+        try:
+            judgment = judge.judge_one(row)
+        finally:
+            judge.close()
     except EndpointError as error:
         raise UserError(str(error)) from error
-    finally:
-        judge.close()
     if judgment.text is None:
         raise UserError(f"the judge did not answer the first request ({judgment.failure})")
     return judgment

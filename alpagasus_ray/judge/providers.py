@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 
@@ -35,6 +36,17 @@ def judge_key(settings: JudgeSettings) -> str | None:
     if settings.base_url is not None:
         return os.environ.get(settings.api_key_env)
     return require_key(settings.api_key_env)
+
+
+def account_of(settings: JudgeSettings) -> str:
+    """Return the part of the ledger that a judge's replies are kept in.
+
+    A model's name means one thing at one endpoint: what a test server on loopback said for
+    gpt-4o-mini must never be taken for OpenAI's word.
+    """
+    where = (settings.base_url or "").rstrip("/")
+    digest = hashlib.sha256(where.encode()).hexdigest()[:12] if where else "default"
+    return f"{settings.judge}-{digest}"
 
 
 def build_judge(settings: JudgeSettings) -> ChatModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alpagasus_ray.llm.chat import ChatModel, EndpointError, Reply, ReplyError, Request
@@ -57,6 +58,8 @@ class Asker:
         self._slots = asyncio.Semaphore(max_concurrency)
         self._pending: dict[str, _Call] = {}
         self._failures_in_a_row = 0
+        self._gone: EndpointError | None = None
+        """Why nothing more is asked: the requests in the queue would fail as well."""
 
     async def ask(self, request: Request) -> Asked:
         """Return the reply, from the ledger where it is known, or why there is none.
@@ -93,12 +96,17 @@ class Asker:
 
     async def _ask_model(self, key: str, request: Request, call: _Call) -> Asked:
         async with self._slots:
+            if self._gone is not None:
+                raise self._gone
             call.is_sent = True
             try:
                 reply = await self._model.complete(request)
             except ReplyError as error:
                 self._count_failure(error)
                 return Asked(None, failure=f"{error.kind}: {error}")
+            except EndpointError as error:
+                self._gone = error
+                raise
         self._failures_in_a_row = 0
         if self._ledger is not None:
             self._ledger.record(key, reply)
@@ -109,10 +117,16 @@ class Asker:
             return
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            raise EndpointError(
+            self._gone = EndpointError(
                 f"the last {self._failures_in_a_row} requests all failed ({error.kind}: {error}): "
                 "check the endpoint and run the same command again; finished rows are kept"
-            ) from error
+            )
+            raise self._gone from error
+
+
+def num_passing(failures: Mapping[str, int]) -> int:
+    """Return how many of these failures, counted by kind, may pass when asked again."""
+    return sum(count for kind, count in failures.items() if kind in PASSING_KINDS)
 
 
 def failure_kind(failure: str) -> str:

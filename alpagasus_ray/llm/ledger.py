@@ -29,7 +29,7 @@ class Ledger:
                 f"ledger {folder}: a ledger is a folder on a file system that every node can reach; "
                 "object stores are not supported yet"
             )
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(folder).expanduser().absolute()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -100,7 +100,9 @@ def _key_of(line: bytes) -> bytes | None:
     """Return the key of a whole entry; None for a line that is none, whoever wrote it."""
     try:
         entry = json.loads(line)
-        Reply(**entry["reply"])
+        reply = Reply(**entry["reply"])
+        if not isinstance(reply.text, str):
+            return None
         return bytes.fromhex(entry["key"])
     except (ValueError, KeyError, TypeError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import aiohttp
@@ -12,6 +11,8 @@ from openai.types.chat import ChatCompletion
 
 from alpagasus_ray.llm.chat import EndpointError, Reply, ReplyError, Request
 
+OPENAI_URL = "https://api.openai.com/v1"
+MAX_TOKENS = 1 << 31
 NO_KEY = "no-key"
 """Sent to servers that ask for none; the SDK insists on a text."""
 
@@ -25,7 +26,7 @@ class OpenAIChat:
         if not (key.isascii() and key.isprintable()):
             raise EndpointError("the API key holds characters that no key has: export it anew")
         self._client = openai.AsyncOpenAI(
-            base_url=base_url,
+            base_url=base_url or OPENAI_URL,  # never the SDK's own OPENAI_BASE_URL: it is in no manifest
             api_key=key,
             timeout=timeout_s,
             max_retries=max_retries,
@@ -42,8 +43,9 @@ class OpenAIChat:
         except openai.OpenAIError as error:
             # No chain: the SDK's own errors hold the endpoint's words, and those may repeat the key.
             raise self._classified(error, request.model) from None
-        except json.JSONDecodeError as error:
-            raise ReplyError("malformed reply", f"the body is not JSON: {error.msg}") from error
+        except (ValueError, RecursionError) as error:
+            # Not JSON, not UTF-8, nested without end, a number of a thousand digits.
+            raise ReplyError("malformed reply", f"the body is no reply ({type(error).__name__})") from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -133,7 +135,7 @@ def _reply(text: object, choice: object, usage: object) -> Reply:
 
 def _tokens(usage: object, name: str) -> int:
     count = getattr(usage, name, None)
-    return count if isinstance(count, int) else 0
+    return count if isinstance(count, int) and 0 <= count < MAX_TOKENS else 0
 
 
 def _is_connection_lost(error: BaseException | None) -> bool:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from alpagasus_ray.artifacts import DROPPED, RunDirectory
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import read_rejected
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.llm.asking import SET_ASIDE
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import ArmSettings, Recipe
+from alpagasus_ray.schemas import DROPPED
 from alpagasus_ray.select.selectors import SELECTORS, Candidate, Selection
 
 
@@ -25,6 +27,8 @@ def select(run: RunDirectory, recipe: Recipe, arm: str, console: Console) -> Man
     grading has to come first.
     """
     settings = arm_settings(recipe, arm)
+    if settings.same_size_as == arm:
+        raise UserError(f"arm {arm} takes its size from itself: name another arm")
     inputs = {run.triplets: run.require(run.triplets, "grade --data FILE")}
     if settings.selector in ("threshold", "top-k"):
         reviews = run.reviews(recipe.grade.rubric, recipe.grade.model)
@@ -32,8 +36,15 @@ def select(run: RunDirectory, recipe: Recipe, arm: str, console: Console) -> Man
     if settings.same_size_as:
         other = run.arm(settings.same_size_as)
         inputs[other] = run.require(other, f"select --arm {settings.same_size_as}")
+    chosen: list[_Chosen] = []
     manifest, _ = run.make(
-        run.arm(arm), "select", settings.model_dump(mode="json"), inputs, lambda: _select(run, recipe, arm)
+        run.arm(arm),
+        "select",
+        settings.model_dump(mode="json"),
+        inputs,
+        work=lambda: _write(run, arm, settings, chosen[0]),
+        # An arm that would be empty does not take the place of one that is there.
+        check=lambda: chosen.append(_choose(run, recipe, arm)),
     )
     counts = manifest.counts
     console.say(f"select: {arm} keeps {counts['kept']:,} of {counts['rows']:,} rows")
@@ -48,7 +59,14 @@ def arm_settings(recipe: Recipe, arm: str) -> ArmSettings:
     return recipe.arms[arm]
 
 
-def _select(run: RunDirectory, recipe: Recipe, arm: str) -> Made:
+@dataclass(frozen=True)
+class _Chosen:
+    triplets: pa.Table
+    candidates: list[Candidate]
+    selection: Selection
+
+
+def _choose(run: RunDirectory, recipe: Recipe, arm: str) -> _Chosen:
     settings = recipe.arms[arm]
     triplets = run.read_tables(run.triplets).sort_by("position")
     if settings.same_size_as:
@@ -58,7 +76,7 @@ def _select(run: RunDirectory, recipe: Recipe, arm: str) -> Made:
     selection = SELECTORS[settings.selector](candidates, settings)
     if not selection.kept:
         raise UserError(f"arm {arm} would be empty: {_why_empty(selection)}")
-    return _write(run, arm, triplets, candidates, selection, recipe.arms[arm])
+    return _Chosen(triplets, candidates, selection)
 
 
 def _candidates(
@@ -80,15 +98,9 @@ def _candidates(
     ]
 
 
-def _write(
-    run: RunDirectory,
-    arm: str,
-    triplets: pa.Table,
-    candidates: list[Candidate],
-    selection: Selection,
-    settings: ArmSettings,
-) -> Made:
+def _write(run: RunDirectory, arm: str, settings: ArmSettings, chosen: _Chosen) -> Made:
     folder = run.arm(arm)
+    triplets, candidates, selection = chosen.triplets, chosen.candidates, chosen.selection
     rows = triplets.select(["position", "source"]).to_pylist()
     kept = [json.loads(row["source"]) for row in rows if row["position"] in selection.kept]
     run.write_text(f"{folder}/train.json", json.dumps(kept, ensure_ascii=False, indent=4) + "\n")

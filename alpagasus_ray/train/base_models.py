@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from pathlib import Path
 
 from alpagasus_ray.errors import UserError
@@ -12,7 +13,7 @@ SAMPLED_BYTES = 1 << 20
 
 def check_base_model(model: str) -> None:
     """Raise UserError unless this is a hub id or a folder with a config and a tokenizer in it."""
-    folder = Path(model)
+    folder = Path(model).expanduser()
     if not folder.exists():
         looks_like_a_path = model.startswith((".", "/", "~")) or model.count("/") != 1
         if looks_like_a_path:
@@ -29,7 +30,7 @@ def fingerprint(model: str) -> str:
     The hash covers names and sizes of all files, and their first and last MiB: enough to tell any two
     trained models apart, without reading hundreds of GB at every start.
     """
-    folder = Path(model)
+    folder = Path(model).expanduser()
     if not folder.exists():
         return model
     digest = hashlib.sha256()
@@ -41,3 +42,8 @@ def fingerprint(model: str) -> str:
             file.seek(max(0, size - SAMPLED_BYTES))
             digest.update(file.read(SAMPLED_BYTES))
     return digest.hexdigest()
+
+
+def torch_has_cuda() -> bool:
+    """Return whether the installed torch can use a GPU; a CPU build cannot, whatever the machine has."""
+    return not importlib.metadata.version("torch").endswith("+cpu")

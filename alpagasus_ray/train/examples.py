@@ -51,9 +51,14 @@ def _example(prompt: str, target: str, tokenizer: Any, max_length_tokens: int) -
     Prompt and target are one string in training. Where a token would span their border, the two are
     tokenised apart, since in generation the prompt always ends there.
     """
-    prompt_ids = tokenizer(prompt)["input_ids"]
-    together = tokenizer(prompt + target)["input_ids"]
+    prompt_ids = _without_end(tokenizer(prompt)["input_ids"], tokenizer)
+    together = _without_end(tokenizer(prompt + target)["input_ids"], tokenizer)
     if together[: len(prompt_ids)] != prompt_ids:
         together = prompt_ids + tokenizer(target, add_special_tokens=False)["input_ids"]
     ids = [*together, tokenizer.eos_token_id][:max_length_tokens]
     return Example(tuple(ids), min(len(prompt_ids), len(ids)))
+
+
+def _without_end(ids: list[int], tokenizer: Any) -> list[int]:
+    """Return ids without the EOS that some tokenizers append to every text."""
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids

@@ -17,7 +17,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
-from alpagasus_ray.train.base_models import check_base_model, fingerprint
+from alpagasus_ray.train.base_models import check_base_model, fingerprint, torch_has_cuda
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.metrics import StepMetrics, last_metrics, read_metrics
 
@@ -59,7 +59,10 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
         content = run.require(run.toyworld, "demo").content
         return str(run.local_path(f"{run.toyworld}/base-model")), content
     check_base_model(recipe.train.model)
-    return recipe.train.model, fingerprint(recipe.train.model)
+    folder = Path(recipe.train.model).expanduser()
+    # Workers have another working directory: they get the whole path. A hub id stays as it is.
+    model = str(folder.resolve()) if folder.exists() else recipe.train.model
+    return model, fingerprint(model)
 
 
 def _train(
@@ -72,7 +75,7 @@ def _train(
     console: Console,
 ) -> Made:
     resources = session.connect()
-    use_gpu = resources.get("GPU", 0) > 0
+    use_gpu = resources.get("GPU", 0) > 0 and torch_has_cuda()
     _check_room(settings, resources, "GPU" if use_gpu else "CPU")
     folder = run.local_path(run.model(arm))
     job = TrainJob(model, str(run.local_path(f"{run.arm(arm)}/train.json")), str(folder), settings)

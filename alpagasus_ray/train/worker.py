@@ -82,9 +82,11 @@ def export(engine: Engine, model: Any, tokenizer: Any, folder: Path, settings: T
     if engine.rank == 0:
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         model.config.use_cache = True
-        model.config.dtype = dtype
         kept = {name: tensor.to(dtype) for name, tensor in weights.items()}
         model.save_pretrained(folder, state_dict=kept)
+        # save_pretrained writes the live model's dtype over the config's; these weights have another.
+        model.config.dtype = dtype
+        model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     if dist.is_initialized():
         dist.barrier()

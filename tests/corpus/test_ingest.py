@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpagasus_ray.artifacts import TRIPLETS, RunDirectory
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.committing import commit_corpus
 from alpagasus_ray.corpus.ingest import describe_failures, ingest, read_json_rows, read_text
 from alpagasus_ray.corpus.triplets import triplet_id
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import CorpusSettings
+from alpagasus_ray.schemas import TRIPLETS
 
 ROW = {"instruction": "Name a fruit.", "input": "", "output": "An apple."}
 OTHER = {"instruction": "Name a colour.", "input": "", "output": "Blue."}

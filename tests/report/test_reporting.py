@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 import pyarrow as pa
 import pytest
 
-from alpagasus_ray.artifacts import REVIEWS, TRIPLETS, VERDICTS, RunDirectory
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made
 from alpagasus_ray.recipe_files import parse_recipe
 from alpagasus_ray.report.reporting import summary_table, write_report
+from alpagasus_ray.schemas import REVIEWS, TRIPLETS, VERDICTS
 
 HOSTILE = "<script>alert('x')</script><img src=http://evil.example/x onerror=y> & {{ 7 * 7 }}"
 # One row stands twice in the corpus ("c"), one could not be scored ("e").

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alpagasus_ray.artifacts import DROPPED, REVIEWS, RunDirectory
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.committing import commit_corpus
 from alpagasus_ray.corpus.toyworld import generate_rows, solve
@@ -27,6 +27,7 @@ from alpagasus_ray.llm.chat import Request, Sampling
 from alpagasus_ray.manifests import Made, Manifest, RowDigest
 from alpagasus_ray.recipe import CorpusSettings, Recipe
 from alpagasus_ray.recipe_files import parse_recipe
+from alpagasus_ray.schemas import DROPPED, REVIEWS
 from alpagasus_ray.select.selecting import select
 
 Judge = Callable[[Mapping[str, Any]], float | None]
