@@ -10,7 +10,7 @@ from alpagasus_ray.compare.comparing import compare_arms, compare_folders
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.committing import commit_corpus, write_toyworld
 from alpagasus_ray.corpus.testsets import read_testsets
-from alpagasus_ray.errors import UserError
+from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.grade.grading import grade
 from alpagasus_ray.judge.providers import judge_key
@@ -73,8 +73,8 @@ class Pipeline:
             for arm in pair:
                 if arm not in self.recipe.arms:
                     raise UserError(
-                        f"compare.pairs names an arm {arm} that the recipe has not: set it to pairs of "
-                        f"{', '.join(self.recipe.arms)}, or to [] for none"
+                        f"compare.pairs names an arm {arm} that the recipe has not."
+                        f"{nearest(arm, self.recipe.arms)} ([]: nothing is compared)"
                     )
         self.arms_in_order()
         if self.recipe.corpus.data is None and self.run.manifest(self.run.triplets) is None:

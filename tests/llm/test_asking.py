@@ -229,11 +229,7 @@ def test_an_endpoint_error_reaches_everyone_who_asked(folder: Path) -> None:
 
 
 def test_after_an_error_the_same_can_be_asked_again(folder: Path) -> None:
-    errors: list[Exception] = [
-        EndpointError("bad key"),
-        ReplyError("timeout", "late"),
-        RuntimeError("defect"),
-    ]
+    errors: list[Exception] = [ReplyError("timeout", "late"), RuntimeError("defect")]
 
     async def act(text: str) -> None:
         if errors:
@@ -241,14 +237,29 @@ def test_after_an_error_the_same_can_be_asked_again(folder: Path) -> None:
 
     async def ask() -> Asked:
         asker = Asker(Model(act), Ledger(folder), 1)
-        with pytest.raises(EndpointError):
-            await asker.ask(request())
         assert (await asker.ask(request())).failure == "timeout: late"
         with pytest.raises(RuntimeError):
             await asker.ask(request())
         return await asker.ask(request())
 
     assert run(ask()).reply is not None
+
+
+def test_an_endpoint_that_is_gone_is_asked_no_more(folder: Path) -> None:
+    asked: list[str] = []
+
+    async def act(text: str) -> None:
+        asked.append(text)
+        raise EndpointError("bad key")
+
+    async def ask() -> None:
+        asker = Asker(Model(act), Ledger(folder), 1)
+        for text in ("one", "two"):
+            with pytest.raises(EndpointError, match="bad key"):
+                await asker.ask(request(text))
+
+    run(ask())
+    assert len(asked) == 1
 
 
 def test_a_reply_that_cannot_be_kept_is_no_reply(folder: Path) -> None:
@@ -304,6 +315,23 @@ def test_who_gives_up_while_waiting_gives_the_slot_free(folder: Path) -> None:
         return await asker.ask(request("next"))
 
     assert run(ask()).reply is not None
+
+
+def test_an_endpoint_that_is_gone_is_asked_no_more(folder: Path) -> None:
+    asked: list[str] = []
+
+    async def act(text: str) -> None:
+        asked.append(text)
+        raise EndpointError("bad key")
+
+    async def ask() -> None:
+        asker = Asker(Model(act), Ledger(folder), 1)
+        for text in ("one", "two"):
+            with pytest.raises(EndpointError, match="bad key"):
+                await asker.ask(request(text))
+
+    run(ask())
+    assert len(asked) == 1
 
 
 def test_failures_are_counted_by_kind() -> None:
