@@ -245,7 +245,7 @@ def test_after_an_error_the_same_can_be_asked_again(folder: Path) -> None:
     assert run(ask()).reply is not None
 
 
-def test_an_endpoint_that_is_gone_is_asked_no_more(folder: Path) -> None:
+def test_after_an_endpoint_error_nothing_more_is_sent(folder: Path) -> None:
     asked: list[str] = []
 
     async def act(text: str) -> None:
