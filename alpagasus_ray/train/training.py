@@ -6,7 +6,8 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,27 @@ def _fit(job: TrainJob, checkpoints: Path, attempt: str, use_gpu: bool) -> None:
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    trainer.fit()
+    _in_thread(trainer.fit)
+
+
+def _in_thread(work: Callable[[], Any]) -> None:
+    """Do it in another thread, and wait.
+
+    In the main thread Ray Train takes Ctrl-C for itself: it goes on for a while, and then ends the whole
+    process as if all had gone well. From another one it leaves our own handling alone.
+    """
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    threading.Thread(target=run, name="ray-train", daemon=True).start()
+    outcome.result()
 
 
 def _train_on_worker(config: dict[str, Any]) -> None:

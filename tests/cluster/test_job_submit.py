@@ -33,7 +33,7 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The address for jobs, and the environment with the cluster's token."""
-    gcs, dashboard, client = free_ports(3)
+    gcs, dashboard, client, *agents = free_ports(5)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         "RAY_AUTH_MODE": "token",
@@ -50,7 +50,9 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     worker = [RAY, "start", "--block", f"--address=127.0.0.1:{gcs}", "--num-cpus=1"]
     nodes = []
     with (tmp_path / "nodes.log").open("w") as log:
-        for command in (head, worker):
+        for command, agent in zip((head, worker), agents, strict=True):
+            # The agent's usual port may be another Ray's on this machine; then no job is taken.
+            command.append(f"--dashboard-agent-listen-port={agent}")
             nodes.append(
                 subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             )
