@@ -105,7 +105,7 @@ def test_the_pipeline_runs_as_a_job_on_two_nodes(cluster: tuple[str, dict[str, s
     assert "token" in (refused.stdout + refused.stderr).lower()
 
     run_dir = tmp_path / "runs" / "submitted"
-    overrides = [word for override in SMALL for word in ("--set", f"'{override}'")]
+    overrides = [word for override in SMALL for word in ("--set", override)]
     job = [sys.executable, "jobs/pipeline.py", "--recipe", "demo", "--run-dir", str(run_dir)]
     done = submit(address, environment, *job, *overrides)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
