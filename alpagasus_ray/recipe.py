@@ -147,9 +147,15 @@ class TrainSettings(Section):
         return self
 
     def shapes_result(self) -> dict[str, Any]:
-        """Return the settings that change the trained model."""
+        """Return the settings that change the trained model by more than rounding.
+
+        How the work is dealt out (strategy, workers, micro-batches, memory against time) is not among
+        them: a run that ran out of memory goes on with a smaller micro-batch.
+        """
+        dealt_out = {"strategy", "workers", "threads_per_worker", "micro_batch_size"}
+        memory = {"activation_checkpointing", "reshard_after_forward"}
         return self.model_dump(
-            exclude={"model", "checkpoint_every_steps", "max_failures", "threads_per_worker"}
+            exclude={"model", "checkpoint_every_steps", "max_failures", *dealt_out, *memory}
         )
 
 
@@ -170,6 +176,10 @@ class ServeSettings(Section):
     startup_timeout_s: float = Field(600.0, gt=0)
     engine: dict[str, Any] = Field(default_factory=dict)
     """Further vLLM engine arguments, as they stand."""
+
+    def shapes_result(self) -> dict[str, Any]:
+        """Return the settings that change what the served models answer."""
+        return self.model_dump(include={"dtype", "max_model_length_tokens", "engine"})
 
 
 class GenerateSettings(Section):

@@ -94,7 +94,7 @@ def _read(name_or_file: str) -> dict[str, Any]:
 def read_yaml(text: str, source: str) -> dict[str, Any]:
     """Return the mapping in a YAML text; raises UserError that names the source and the line."""
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -105,6 +105,22 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"recipe {source}: sections with keys are expected, such as `grade:`")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; by itself the last one wins in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of a node; raises ConstructorError for a key that stands twice."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key} stands twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, str) else None)
+        return super().construct_mapping(node, deep)
 
 
 def _assign(values: dict[str, Any], dotted_key: str, value: Any) -> None:

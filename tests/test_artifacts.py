@@ -45,7 +45,7 @@ def make(work: Work, settings: dict[str, Any] | None = None, **inputs: Manifest)
 
 
 def manifest_of(content: str) -> Manifest:
-    return Manifest(stage="before", settings="", inputs={}, content=content)
+    return Manifest(stage="before", settings_hash="", settings={}, inputs={}, content=content)
 
 
 def test_work_is_done_once(run: RunDirectory) -> None:

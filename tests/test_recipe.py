@@ -256,6 +256,8 @@ def test_an_empty_file_is_the_defaults(recipe_file: RecipeFile, text: str) -> No
         ("a: 'open\n", "line 2"),
         ("x: @y\n", "line 1"),
         ("grade: {model: *nobody}\n", "line 1"),
+        ("grade:\n  model: x\n  model: y\n", "line 3"),
+        ("grade: {model: x}\narms: {}\ngrade: {reader: original}\n", "line 3"),
     ],
 )
 def test_bad_yaml_names_file_and_line(recipe_file: RecipeFile, text: str, line: str) -> None:

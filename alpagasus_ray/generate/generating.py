@@ -9,7 +9,6 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, Progress
@@ -35,7 +34,8 @@ class Generation:
         self._inputs: dict[str, Manifest] = {}
         if recipe.generate.base_url is None:
             self._inputs[run.model(arm)] = run.require(run.model(arm), f"train --arm {arm}")
-        self._hashed = {**recipe.generate.shapes_result(), "testsets": _plain(self.testsets)}
+        served = {} if recipe.generate.base_url else {"serve": recipe.serve.shapes_result()}
+        self._hashed = {**recipe.generate.shapes_result(), **served, "testsets": _hashes(self.testsets)}
 
     def committed(self) -> Manifest | None:
         """Return the manifest where the answers are there already."""
@@ -136,11 +136,14 @@ def _answer(prompt: Prompt, arm: str, text: str, finish_reason: str) -> Answer:
     return Answer(prompt.id, arm, prompt.question, prompt.category, text.strip(), finish_reason)
 
 
-def _plain(testsets: Sequence[TestSet]) -> list[Any]:
-    return [
-        [testset.name, [[p.id, p.instruction, p.input, p.category] for p in testset.prompts]]
+def _hashes(testsets: Sequence[TestSet]) -> dict[str, str]:
+    """Return what names the content of each test set."""
+    return {
+        testset.name: settings_hash(
+            {"prompts": [[p.id, p.instruction, p.input, p.category] for p in testset.prompts]}
+        )
         for testset in testsets
-    ]
+    }
 
 
 def _testset_files(run: RunDirectory, settings: GenerateSettings) -> tuple[str, ...]:

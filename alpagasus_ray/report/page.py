@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from markupsafe import Markup
 
 from alpagasus_ray.console import duration
 from alpagasus_ray.manifests import Manifest
-from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.report.collecting import Arm, Histogram, Pair, Result
 
 TEMPLATE = "page.html.jinja"
@@ -75,7 +73,9 @@ class Facts:
     arms: tuple[Arm, ...]
     examples: tuple[Example, ...]
     stages: tuple[StageRow, ...]
-    settings: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Mapping[str, str]]
+    rules: tuple[str, ...]
+    """Names of the rules that turned reviews into verdicts."""
     versions: Mapping[str, str]
     missing: tuple[str, ...]
     outdated: tuple[str, ...]
@@ -104,7 +104,7 @@ def render_page(facts: Facts, svgs: Mapping[str, str]) -> str:
         facts=facts,
         svgs={name: Markup(svg) for name, svg in svgs.items()},
         arms_by_name={arm.name: arm for arm in facts.arms},
-        rule=RULES[facts.settings.get("Comparison", {}).get("rule", "paper")],
+        rule=" ".join(RULES[name] for name in facts.rules),
         total_cost=sum(costs) if costs else None,
         verdict=verdict,
         interval=interval_words,
@@ -202,24 +202,6 @@ def stage_rows(manifests: Mapping[str, Manifest]) -> list[StageRow]:
     ]
 
 
-def settings_shown(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, Any]]:
-    """Return the settings that shaped what is there, by the name of their step."""
-    grade, train, generate, compare = recipe.grade, recipe.train, recipe.generate, recipe.compare
-    judging = {"rule", "reader", "num_resamples", "seed"}
-    sections: dict[str, tuple[str, dict[str, Any]]] = {
-        "reviews": ("Grading", grade.model_dump(include={"rubric", "reader"}) | grade.shapes_result()),
-        "models": ("Training", {"model": train.model, **train.shapes_result()}),
-        "answers": ("Answers", {"testsets": ", ".join(generate.testsets), **generate.shapes_result()}),
-        "verdicts": ("Comparison", compare.model_dump(include=judging) | compare.shapes_result()),
-    }
-    there = {folder.partition("/")[0] for folder in manifests}
-    return {
-        title: {name: _without_password(value) for name, value in values.items() if value is not None}
-        for top, (title, values) in sections.items()
-        if top in there
-    }
-
-
 def _chosen_words(arm: Arm) -> str:
     kept = {name: value for name, value in arm.settings.items() if value is not None}
     if arm.selector != "random":
@@ -227,11 +209,6 @@ def _chosen_words(arm: Arm) -> str:
     words = [f"{name.replace('_', ' ')} {value}" for name, value in kept.items() if name != arm.selector]
     own = [f"{arm.selector} {kept[arm.selector]}"] if arm.selector in kept else [arm.selector or "–"]
     return ", ".join(own + words)
-
-
-def _without_password(value: Any) -> Any:
-    """Return a URL without the user and password that some servers are reached with."""
-    return re.sub(r"//[^/@]*@", "//", value) if isinstance(value, str) else value
 
 
 def _or_dash(words: Callable[[Any], str]) -> Callable[[Any], str]:

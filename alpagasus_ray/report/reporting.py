@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from alpagasus_ray.artifacts import MANIFEST, RunDirectory
 from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.manifests import Made, Manifest
+from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.report import page
 from alpagasus_ray.report.collecting import Pair, collect_arms, collect_histograms, collect_pairs
+from alpagasus_ray.report.settings import rules_used, settings_shown
 
 if TYPE_CHECKING:
     from alpagasus_ray.report.figures import Picture
@@ -44,9 +45,8 @@ def write_report(run: RunDirectory, recipe: Recipe) -> Manifest:
     # The page shows times, counts and costs, which are no part of an artifact's content.
     shown = {folder: asdict(manifest) for folder, manifest in manifests.items()}
     settings = {
-        "recipe": page.settings_shown(recipe, manifests),
         "pairs": recipe.compare.pairs,
-        "shown": shown,
+        "shown": settings_hash(shown),
     }
     manifest, _ = run.make(run.report, "report", settings, manifests, lambda: _write(run, recipe, manifests))
     return manifest
@@ -76,7 +76,8 @@ def gather(run: RunDirectory, recipe: Recipe, manifests: Mapping[str, Manifest])
         arms=arms,
         examples=tuple(example for pair in pairs for example in _examples(run, pair, answers)),
         stages=tuple(page.stage_rows(manifests)),
-        settings=page.settings_shown(recipe, manifests),
+        settings=settings_shown(manifests),
+        rules=tuple(rules_used(manifests)),
         versions=_versions(manifests),
         missing=tuple(_missing(recipe, manifests, pairs)),
         outdated=tuple(folder for folder in manifests if _is_outdated(folder, manifests)),

@@ -73,10 +73,22 @@ def _choose(run: RunDirectory, recipe: Recipe, arm: str) -> _Chosen:
         summary = json.loads(run.read_text(f"{run.arm(settings.same_size_as)}/summary.json"))
         settings = settings.model_copy(update={"count": summary["kept"]})
     candidates = _candidates(run, recipe, triplets, settings)
+    _check_enough(arm, settings, candidates)
     selection = SELECTORS[settings.selector](candidates, settings)
     if not selection.kept:
         raise UserError(f"arm {arm} would be empty: {_why_empty(selection)}")
     return _Chosen(triplets, candidates, selection)
+
+
+def _check_enough(arm: str, settings: ArmSettings, candidates: list[Candidate]) -> None:
+    graded = settings.selector == "top-k"
+    wanted = settings.k if graded else settings.count
+    there = sum(candidate.score is not None for candidate in candidates) if graded else len(candidates)
+    if wanted is not None and wanted > there:
+        raise UserError(
+            f"arm {arm} wants {wanted:,} rows and only {there:,} are there"
+            + (f" with a score: set --top-k to {there}" if graded else f": set --random to {there}")
+        )
 
 
 def _candidates(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from collections.abc import Iterable
 from pathlib import Path
 
 from alpagasus_ray.errors import UserError
 
-SAMPLED_BYTES = 1 << 20
+NUM_SAMPLES = 64
+SAMPLED_BYTES = 1 << 16
 
 
 def check_base_model(model: str) -> None:
@@ -27,8 +29,9 @@ def check_base_model(model: str) -> None:
 def fingerprint(model: str) -> str:
     """Return what names a base model's content: a hub id as it stands, a folder by a hash.
 
-    The hash covers names and sizes of all files, and their first and last MiB: enough to tell any two
-    trained models apart, without reading hundreds of GB at every start.
+    The hash covers names and sizes of all files, and 64 samples of 64 KiB spread over each from its
+    first byte to its last (small files: all of it): enough to tell any two trained models apart, without
+    reading hundreds of GB at every start.
     """
     folder = Path(model).expanduser()
     if not folder.exists():
@@ -38,10 +41,17 @@ def fingerprint(model: str) -> str:
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)}\0{size}\n".encode())
         with path.open("rb") as file:
-            digest.update(file.read(SAMPLED_BYTES))
-            file.seek(max(0, size - SAMPLED_BYTES))
-            digest.update(file.read(SAMPLED_BYTES))
+            for place in _sampled_places(size):
+                file.seek(place)
+                digest.update(file.read(SAMPLED_BYTES))
     return digest.hexdigest()
+
+
+def _sampled_places(size_bytes: int) -> Iterable[int]:
+    if size_bytes <= NUM_SAMPLES * SAMPLED_BYTES:
+        return range(0, size_bytes, SAMPLED_BYTES)
+    last = size_bytes - SAMPLED_BYTES
+    return (last * number // (NUM_SAMPLES - 1) for number in range(NUM_SAMPLES))
 
 
 def torch_has_cuda() -> bool:

@@ -34,14 +34,15 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
     rows = run.require(run.arm(arm), f"select --arm {arm}")
     model, base = base_model(run, recipe)
     settings = {**recipe.train.shapes_result(), "base_model": base}
+    # Each strategy has checkpoints of its own form; other workers or micro-batches can go on from them.
+    attempt = settings_hash({**settings, "strategy": recipe.train.strategy, "rows": rows.content})
     manifest, worked = run.make(
         run.model(arm),
         "train",
         settings,
         {run.arm(arm): rows},
-        lambda: _train(
-            run, recipe.train, arm, model, settings_hash({**settings, "rows": rows.content}), session, console
-        ),
+        lambda: _train(run, recipe.train, arm, model, attempt, session, console),
+        check=lambda: _check_room(recipe.train, session),
     )
     details = manifest.details
     console.say(
@@ -75,15 +76,12 @@ def _train(
     session: RaySession,
     console: Console,
 ) -> Made:
-    resources = session.connect()
-    use_gpu = resources.get("GPU", 0) > 0 and torch_has_cuda()
-    _check_room(settings, resources, "GPU" if use_gpu else "CPU")
     folder = run.local_path(run.model(arm))
     job = TrainJob(model, str(run.local_path(f"{run.arm(arm)}/train.json")), str(folder), settings)
     checkpoints = run.local_path(run.checkpoints(arm))
     _drop_other_attempts(checkpoints, attempt)
     with _shown_progress(folder / METRICS_FILE, arm, console):
-        _fit(job, checkpoints, attempt, use_gpu)
+        _fit(job, checkpoints, attempt, _resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():
         raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
     shutil.rmtree(checkpoints)
@@ -159,7 +157,14 @@ def _train_on_worker(config: dict[str, Any]) -> None:
             (Path(job.export_folder) / ERROR_FILE).write_text(str(error), encoding="utf-8")
 
 
-def _check_room(settings: TrainSettings, resources: Mapping[str, float], resource: str) -> None:
+def _resource(resources: Mapping[str, float]) -> str:
+    """Return what each worker takes one of."""
+    return "GPU" if resources.get("GPU", 0) > 0 and torch_has_cuda() else "CPU"
+
+
+def _check_room(settings: TrainSettings, session: RaySession) -> None:
+    resources = session.connect()
+    resource = _resource(resources)
     there = int(resources.get(resource, 0))
     if settings.workers > there:
         raise UserError(
@@ -213,6 +218,7 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
         details={
             "train_time_s": last["train_time_s"],
             "final_loss": last["loss"],
+            "model": settings.model,
             "workers": summary["world_size"],
             "strategy": settings.strategy,
             "parameters": summary["parameters"],

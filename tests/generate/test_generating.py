@@ -16,6 +16,7 @@ from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.manifests import Made, Manifest
+from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import parse_recipe
 from tests.loopback import Body, LoopbackServer, error
 
@@ -32,6 +33,7 @@ class Bench:
     def __init__(self, run: RunDirectory, console: Console, endpoint: LoopbackServer, folder: Path) -> None:
         self.run, self.console, self.endpoint, self._folder = run, console, endpoint, folder
         self.settings: dict[str, Any] = {"base_url": endpoint.base_url, "max_retries": 0}
+        self.serve: dict[str, Any] = {}
         self.testsets(koala_test_set=KOALA, sinstruct_test_set=SINSTRUCT)
 
     def testsets(self, **testsets: list[dict[str, Any]]) -> None:
@@ -43,7 +45,10 @@ class Bench:
         self.settings["testsets"] = files
 
     def generation(self, arm: str = "filtered", **changed: Any) -> Generation:
-        return Generation(self.run, parse_recipe({"generate": {**self.settings, **changed}}), arm)
+        return Generation(self.run, self.recipe(**changed), arm)
+
+    def recipe(self, **changed: Any) -> Recipe:
+        return parse_recipe({"generate": {**self.settings, **changed}, "serve": self.serve})
 
     def make(self, arm: str = "filtered", **changed: Any) -> Manifest:
         return self.generation(arm, **changed).make(self.endpoint.base_url, self.console)
@@ -208,6 +213,15 @@ def test_a_model_trained_anew_is_asked_anew(bench: Bench) -> None:
     assert bench.generation(base_url=None).committed() is None
     make()
     assert bench.endpoint.answered.total() == 28
+
+
+def test_how_a_model_is_served_shapes_its_answers(bench: Bench) -> None:
+    bench.run.make("models/filtered", "train", {}, {}, Made)
+    bench.make(base_url=None)
+    bench.serve = {"num_replicas": 2}
+    assert bench.generation(base_url=None).committed() is not None
+    bench.serve = {"dtype": "bfloat16"}
+    assert bench.generation(base_url=None).committed() is None
 
 
 # What goes wrong.

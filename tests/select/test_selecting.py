@@ -214,6 +214,18 @@ def test_an_empty_arm_says_why_it_is_empty(bench: Bench) -> None:
     assert "timeout" in text
 
 
+@pytest.mark.parametrize(
+    ("selector", "says"),
+    [
+        ({"selector": "random", "count": 6}, "wants 6 rows and only 5 are there: set --random to 5"),
+        ({"selector": "top-k", "k": 5}, "wants 5 rows and only 4 are there with a score: set --top-k to 4"),
+    ],
+)
+def test_more_rows_than_there_are_is_told(bench: Bench, selector: dict[str, Any], says: str) -> None:
+    bench.recipe = bench.recipe_of({"many": selector})
+    assert says in complaint(lambda: bench.select("many"))
+
+
 def test_a_recipe_without_arms_says_so(bench: Bench) -> None:
     bench.recipe = bench.recipe_of({})
     assert "full" in complaint(lambda: bench.select("full"))

@@ -1,0 +1,52 @@
+"""The settings that the report shows: those that the artifacts were made with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from alpagasus_ray.manifests import Manifest
+
+TITLES = {"reviews": "Grading", "models": "Training", "answers": "Answers", "verdicts": "Comparison"}
+DETAILS_SHOWN = ("model", "strategy", "workers")
+"""What is no setting by which an artifact is compared, and a reader wants to know all the same."""
+HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def settings_shown(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, str]]:
+    """Return the settings that shaped what is there in words, by the title of their step.
+
+    They are those of the artifacts, whatever the recipe says by now; where the artifacts of a step
+    differ, every value is shown.
+    """
+    shown: dict[str, dict[str, list[str]]] = {}
+    for folder, manifest in manifests.items():
+        if title := TITLES.get(folder.partition("/")[0]):
+            details = {name: manifest.details[name] for name in DETAILS_SHOWN if name in manifest.details}
+            for name, value in {**details, **manifest.settings}.items():
+                values = shown.setdefault(title, {}).setdefault(name, [])
+                if (words := _words(value)) is not None and words not in values:
+                    values.append(words)
+    return {
+        title: {name: " / ".join(values) for name, values in settings.items() if values}
+        for title, settings in shown.items()
+    }
+
+
+def rules_used(manifests: Mapping[str, Manifest]) -> list[str]:
+    """Return the names of the rules that turned reviews into verdicts."""
+    return sorted({str(one.settings["rule"]) for one in manifests.values() if "rule" in one.settings})
+
+
+def _words(value: Any) -> str | None:
+    """Return a value in words; None for what tells a reader nothing: hashes, lists of names, no value."""
+    if isinstance(value, dict):
+        words = {name: _words(inner) for name, inner in value.items()}
+        if all(HASH.fullmatch(str(inner)) for inner in value.values()):
+            return ", ".join(value) or None
+        return ", ".join(f"{name} {inner}" for name, inner in words.items() if inner) or None
+    if value is None or isinstance(value, list | tuple) or HASH.fullmatch(str(value)):
+        return None
+    # Some servers are reached with a user and a password in the address.
+    return re.sub(r"//[^/@]*@", "//", str(value))
