@@ -54,8 +54,10 @@ class JudgeSettings(Section):
     """Any server that speaks OpenAI's protocol; None: OpenAI itself."""
     api_key_env: VariableName = "OPENAI_API_KEY"
     """The environment variable that holds the key. The key itself is never written down."""
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
+    temperature: float | None = Field(0.0, ge=0)
+    """None: not sent; reasoning models take no other than their own."""
+    top_p: float | None = Field(1.0, gt=0, le=1)
+    """None: not sent."""
     max_tokens: int = Field(256, ge=1)
     max_concurrency: int = Field(64, ge=1)
     """Requests in flight, over all actors."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import Enum
 
 from alpagasus_ray.corpus.toyworld import Solution, solve, words_of
-from alpagasus_ray.llm.chat import EndpointError, Reply, ReplyError, Request
+from alpagasus_ray.llm.chat import EndpointError, RateLimits, Reply, ReplyError, Request, ignore_limits
 
 REFUSAL = (
     "the answer-key judge knows only the toy world and cannot grade this data; "
@@ -148,6 +149,9 @@ def _holds(words: list[str], part: list[str]) -> bool:
 
 class AnswerKeyChat:
     """The answer-key judge as a ChatModel: both pointwise rubrics, and the pairwise comparison."""
+
+    def __init__(self) -> None:
+        self.on_limits: Callable[[RateLimits], None] = ignore_limits
 
     async def complete(self, request: Request) -> Reply:
         """Return the grade of a rendered prompt, in a real judge's form; the same prompt, the same reply.

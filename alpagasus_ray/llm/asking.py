@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alpagasus_ray.llm.chat import ChatModel, EndpointError, Reply, ReplyError, Request
+from alpagasus_ray.llm.chat import PASSING_KINDS, ChatModel, EndpointError, Reply, ReplyError, Request
 from alpagasus_ray.llm.ledger import Ledger
 
 MAX_FAILURES_IN_A_ROW = 32
@@ -15,7 +15,6 @@ LAST_REPLIES_S = 5.0
 """How long replies that are under way are waited for at the end."""
 UNREADABLE, SET_ASIDE = "unreadable", "set aside"
 """Failures that are counted by their reason, not by their kind."""
-PASSING_KINDS = frozenset({"connection", "timeout", "server error", "rate limited", "malformed reply"})
 
 
 @dataclass(frozen=True, slots=True)

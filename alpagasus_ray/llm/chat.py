@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -22,8 +23,10 @@ class Sampling:
     """How the reply is drawn."""
 
     max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
+    temperature: float | None = 0.0
+    """None: not sent; reasoning models take no other than their own."""
+    top_p: float | None = 1.0
+    """None: not sent."""
     stop: tuple[str, ...] = ()
 
 
@@ -59,14 +62,34 @@ class Reply:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What a response's headers say of the account's limits; None where they say nothing."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    requests_left: int | None = None
+    requests_reset_s: float | None = None
+    """Seconds until the requests that are left are back at the limit."""
+    tokens_left: int | None = None
+    tokens_reset_s: float | None = None
+
+
+def ignore_limits(limits: RateLimits) -> None:
+    """Take no notice of what the headers say."""
+
+
 class ChatModel(Protocol):
     """A model that can be asked. Implementations are cheap to build and safe to share in one event loop."""
 
-    async def complete(self, request: Request) -> Reply:
-        """Return the model's reply.
+    on_limits: Callable[[RateLimits], None]
+    """Called with what each response's headers say of the limits, where they say anything."""
 
-        Raises ReplyError when this one request failed for good, and EndpointError when no request
-        can succeed (bad key, unknown model, endpoint gone).
+    async def complete(self, request: Request) -> Reply:
+        """Return the model's reply; sends the request once, whoever asks decides about trying again.
+
+        Raises ReplyError when this one request failed, and EndpointError when no request can succeed
+        (bad key, unknown model).
         """
         ...
 
@@ -75,12 +98,28 @@ class ChatModel(Protocol):
         ...
 
 
-class ReplyError(Exception):
-    """This request failed for good; the others may still succeed. `kind` is what failures are counted by."""
+PASSING_KINDS = frozenset({"connection", "timeout", "server error", "rate limited", "malformed reply"})
+"""Kinds of failures after which the same request may succeed."""
 
-    def __init__(self, kind: str, message: str) -> None:
+
+class ReplyError(Exception):
+    """This request failed; others may still succeed."""
+
+    def __init__(
+        self, kind: str, message: str, *, retry_after_s: float | None = None, may_be_billed: bool = False
+    ) -> None:
         super().__init__(message)
         self.kind = kind
+        """What failures are counted by."""
+        self.retry_after_s = retry_after_s
+        """How long the endpoint asked to be left alone."""
+        self.may_be_billed = may_be_billed
+        """The endpoint may have done the work all the same: the connection broke after it was asked."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed when it is sent again."""
+        return self.kind in PASSING_KINDS
 
 
 class EndpointError(Exception):

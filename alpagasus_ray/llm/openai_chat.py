@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -9,7 +10,7 @@ import openai
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
-from alpagasus_ray.llm.chat import EndpointError, Reply, ReplyError, Request
+from alpagasus_ray.llm.chat import EndpointError, RateLimits, Reply, ReplyError, Request, ignore_limits
 
 OPENAI_URL = "https://api.openai.com/v1"
 MAX_TOKENS = 1 << 31
@@ -21,6 +22,7 @@ class OpenAIChat:
     """Chat completions, or plain completions for raw prompts, of any OpenAI-compatible server."""
 
     def __init__(self, base_url: str | None, api_key: str | None, timeout_s: float, max_retries: int) -> None:
+        self.on_limits: Callable[[RateLimits], None] = ignore_limits
         self._where = base_url or "the OpenAI API"
         key = (api_key or NO_KEY).strip()
         if not (key.isascii() and key.isprintable()):
@@ -92,8 +94,8 @@ def _common_arguments(request: Request) -> dict[str, Any]:
     return {
         "model": request.model,
         "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
+        "temperature": openai.omit if sampling.temperature is None else sampling.temperature,
+        "top_p": openai.omit if sampling.top_p is None else sampling.top_p,
         "stop": list(sampling.stop) or openai.omit,
     }
 
