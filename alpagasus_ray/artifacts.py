@@ -18,29 +18,19 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest, package_versions, settings_hash
+from alpagasus_ray.storage import Storage
 
 MANIFEST = "_manifest.json"
 LOCK = ".lock"
 
 
-class RunDirectory:
+class RunDirectory(Storage):
     """One run's artifacts, in a local folder or an object store (anything pyarrow.fs can open)."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/")
-        self.is_local = "://" not in uri or uri.startswith("file://")
-        try:
-            if self.is_local:
-                self.root = str(Path(uri.removeprefix("file://")).expanduser().resolve())
-                self.filesystem: fs.FileSystem = fs.LocalFileSystem()
-            else:
-                self.filesystem, self.root = fs.FileSystem.from_uri(self.uri)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"--run-dir {uri} cannot be opened: {error}") from error
+    what = "--run-dir"
 
     # Paths, relative to the run directory.
     recipe = "recipe.yaml"
@@ -93,10 +83,6 @@ class RunDirectory:
             else f"{Path(self.root).parent}/ledger"
         )
 
-    def path(self, relative: str) -> str:
-        """Return the path that `filesystem` knows this by."""
-        return f"{self.root}/{relative}"
-
     def local_path(self, relative: str) -> Path:
         """Return the path for libraries that only know local files.
 
@@ -110,38 +96,10 @@ class RunDirectory:
         return Path(self.path(relative))
 
     # Reading and writing.
-    def exists(self, relative: str) -> bool:
-        """Return whether there is a file or a folder of this name."""
-        return bool(self.filesystem.get_file_info(self.path(relative)).type != fs.FileType.NotFound)
-
-    def read_text(self, relative: str) -> str:
-        """Return a UTF-8 file's text; raises FileNotFoundError."""
-        with self.filesystem.open_input_stream(self.path(relative)) as stream:
-            return bytes(stream.read()).decode("utf-8")
-
-    def write_text(self, relative: str, text: str) -> None:
-        """Write a UTF-8 file in one step: a reader sees the old text or the new, never a part."""
-        self.write_bytes(relative, text.encode("utf-8"))
-
-    def write_bytes(self, relative: str, data: bytes) -> None:
-        """Write a file in one step: a reader sees the old bytes or the new, never a part."""
-        target = self.path(relative)
-        self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
-        # An object store shows an object when it is whole; a local file needs a rename for that.
-        written = f"{target}.partial" if self.is_local else target
-        with self.filesystem.open_output_stream(written) as stream:
-            stream.write(data)
-        if self.is_local:
-            self.filesystem.move(written, target)
-
-    def remove(self, relative: str) -> None:
-        """Remove a file."""
-        self.filesystem.delete_file(self.path(relative))
-
-    def write_table(self, relative: str, table: pa.Table) -> None:
-        """Write a Parquet file in one step."""
+    def write_table(self, relative: str, table: pa.Table, rows_per_group: int | None = None) -> None:
+        """Write a Parquet file in one step; a group of rows can be read without the others."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
+        pq.write_table(table, sink, row_group_size=rows_per_group)
         self.write_bytes(relative, sink.getvalue().to_pybytes())
 
     def read_tables(self, folder: str) -> pa.Table:
@@ -149,12 +107,6 @@ class RunDirectory:
         files = [name for name in self.list_files(folder) if name.endswith(".parquet")]
         tables = [pq.read_table(self.path(f"{folder}/{name}"), filesystem=self.filesystem) for name in files]
         return pa.concat_tables(tables)
-
-    def list_files(self, folder: str) -> list[str]:
-        """Return the names of all files below a folder, relative to it, sorted."""
-        prefix = self.path(folder)
-        infos = self.filesystem.get_file_info(fs.FileSelector(prefix, recursive=True, allow_not_found=True))
-        return sorted(info.path[len(prefix) + 1 :] for info in infos if info.type == fs.FileType.File)
 
     def clear(self, folder: str) -> None:
         """Remove a folder's artifact, its manifest first, so that no moment shows a false one."""

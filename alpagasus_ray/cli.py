@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from alpagasus_ray import __version__, commands
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, plain_console, take_terminal
-from alpagasus_ray.errors import UserError
+from alpagasus_ray.errors import StoppedEarly, UserError
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
 
@@ -29,6 +29,9 @@ JUDGE_FLAGS: Flags = {
     "--base-url": ("base_url", str, "an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"),
     "--api-key-env": ("api_key_env", str, "the environment variable that holds the key"),
     "--max-concurrency": ("max_concurrency", int, "requests in flight"),
+    "--requests-per-minute": ("requests_per_minute", float, "the most requests in a minute"),
+    "--tokens-per-minute": ("tokens_per_minute", float, "the most tokens in a minute"),
+    "--max-cost-usd": ("max_cost_usd", float, "stop before more dollars than this are spent"),
     "--reader": ("reader", str, "how a reply is read: robust, or original (the published code's)"),
 }
 
@@ -154,6 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logs = Path(run.path("logs")) if run.is_local else Path(tempfile.mkdtemp(prefix="alpagasus-logs-"))
         console = _take_terminal(logs / f"{args.command}.log", args.run_dir)
         args.act(commands.Context(args, run, recipe, console, logs))
+    except StoppedEarly as stopped:
+        console.say(str(stopped))
     except UserError as error:
         console.say(f"alpagasus: {error}")
         return 2

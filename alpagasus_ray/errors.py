@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something that the user can mend; the message is one line that says how (exit status 2)."""
 
 
+class StoppedEarly(Exception):
+    """A limit of the user's was reached; all is kept, and the message says what is left (exit 0)."""
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """Return a hint that names what is known and close to `wrong`.
 

@@ -63,12 +63,19 @@ class JudgeSettings(Section):
     """Requests in flight, over all actors."""
     num_actors: int = Field(1, ge=1)
     timeout_s: float = Field(120.0, gt=0)
-    max_retries: int = Field(8, ge=0)
-
-    @property
-    def cost_usd(self) -> float | None:
-        """What asking costs: nothing for the toy world's judge; None where the price is not known."""
-        return 0.0 if self.judge == "answer-key" else None
+    max_retries: int = Field(12, ge=0)
+    """Of one request, after what may pass; a 429 costs none."""
+    account: Name | None = None
+    """Jobs that name the same account share its limits and its ledger; None: one for each endpoint."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    """The most requests sent in a minute, over all actors; None: no limit."""
+    tokens_per_minute: float | None = Field(None, gt=0)
+    """The most tokens, of prompts and replies, in a minute; None: no limit."""
+    max_cost_usd: float | None = Field(None, gt=0)
+    """The most that a stage may spend on replies, in US dollars; None: no limit."""
+    tokenizer: str | None = None
+    """A Hugging Face folder whose tokenizer.json counts the judge's tokens; None: OpenAI's where it is
+    here, else an estimate. Only forecasts use it."""
 
     def shapes_result(self) -> dict[str, Any]:
         """Return the settings that change what the judge says; speed and secrets are not among them."""
@@ -197,7 +204,8 @@ class GenerateSettings(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     max_concurrency: int = Field(128, ge=1)
     timeout_s: float = Field(600.0, gt=0)
-    max_retries: int = Field(8, ge=0)
+    max_retries: int = Field(12, ge=0)
+    """Of one request, after what may pass; a 429 costs none."""
 
     def shapes_result(self) -> dict[str, Any]:
         """Return the settings that change the answers."""
@@ -216,6 +224,13 @@ class CompareSettings(JudgeSettings):
     seed: int = 0
 
 
+class PriceSettings(Section):
+    """What a model's tokens cost where the list prices of its provider do not hold."""
+
+    input_usd_per_million_tokens: float = Field(ge=0)
+    output_usd_per_million_tokens: float = Field(ge=0)
+
+
 class Recipe(Section):
     """A whole experiment."""
 
@@ -229,6 +244,9 @@ class Recipe(Section):
     compare: CompareSettings = CompareSettings()
     ledger: str | None = None
     """Where paid replies are kept; None: the folder `ledger` beside the run directory."""
+    prices: dict[str, PriceSettings] = Field(default_factory=dict)
+    """Prices by model name, before the list prices. Model names hold dots, at which --set splits keys: write
+    --set 'prices={gpt-4.1: {input_usd_per_million_tokens: 2, output_usd_per_million_tokens: 8}}'."""
 
     def to_yaml(self) -> str:
         """Return the recipe in full, defaults included."""

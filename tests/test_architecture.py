@@ -19,7 +19,8 @@ LAYERS = (
     ("", "errors"),
     ("", "text_files"),
     ("manifests", "console", "recipe", "schemas"),
-    ("artifacts", "recipe_files"),
+    ("storage", "recipe_files"),
+    ("artifacts",),
     ("corpus",),
     ("llm",),
     ("ray_session",),
@@ -32,7 +33,7 @@ LAYERS = (
 """From the ground up: a room leans on rooms of lower layers and on itself, never on its neighbours."""
 LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
-RAY = frozenset({"ray_session", "judge.pool", "train.training", "serve.serving"})
+RAY = frozenset({"ray_session", "llm.budget_actor", "judge.pool", "train.training", "serve.serving"})
 """The wiring: the only modules that import ray."""
 TORCH = ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", "accelerate", "peft")
 LATE = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from alpagasus_ray.compare.statistics import pool, summarize
 from alpagasus_ray.compare.verdicts import Verdict
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import answers_from_jsonl, read_answer_folder
+from alpagasus_ray.judge.jobs import Bill, judge_job
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
 from alpagasus_ray.llm.asking import failure_kind, num_passing
@@ -60,13 +62,14 @@ def _compare(
     settings = recipe.compare
     shaping = settings.model_dump(include={"reader", "rule", "num_resamples", "seed"})
     pairing = pair(*answers)
+    judging = _Judging(recipe, pairing, recipe.ledger or run.ledger)
     manifest, worked = run.make(
         folder,
         "compare",
         {**settings.shapes_result(), **shaping, **content, "names": names},
         inputs,
-        lambda: _judge(run, folder, pairing, settings, recipe.ledger or run.ledger, session, console, names),
-        check=lambda: _ask_first(pairing, settings, recipe.ledger or run.ledger),
+        lambda: _judge(run, folder, pairing, judging, settings, names, session, console),
+        check=judging.ask_first,
     )
     pooled = manifest.details["pooled"]
     score = (
@@ -79,36 +82,54 @@ def _compare(
     return manifest
 
 
-def _ask_first(pairing: Pairing, settings: CompareSettings, ledger: str) -> None:
-    """Raise UserError where the judge cannot be asked, while old verdicts are still there."""
-    # Imported here: it brings Ray and the judge's SDK, seconds that finished verdicts need not wait.
-    from alpagasus_ray.judge.pool import ask_pilot
+class _Judging:
+    """The judge's part of a comparison: all pairs of answers, in both orders."""
 
-    judge_key(settings)
-    if pairing.rows:
-        ask_pilot(pairing.rows[0], settings, settings.reader, RUBRIC, ledger)
+    def __init__(self, recipe: Recipe, pairing: Pairing, ledger: str) -> None:
+        self._recipe, self._settings, self._pairing, self._ledger = recipe, recipe.compare, pairing, ledger
+
+    def ask_first(self) -> None:
+        """Raise UserError where the judge cannot be asked, while old verdicts are still there."""
+        # Imported here: it brings Ray and the judge's SDK, seconds that finished verdicts need not wait.
+        from alpagasus_ray.judge.pool import ask_pilot
+
+        judge_key(self._settings)
+        job = judge_job(self._recipe, self._settings, RUBRIC, self._settings.reader, self._ledger)
+        self.bill = Bill(job.price)
+        if self._pairing.rows:
+            pilot = ask_pilot(self._pairing.rows[0], job)
+            self.bill.add([] if pilot.from_ledger else [asdict(pilot)])
+        self._job = replace(job, spent_usd=self.bill.cost_usd)
+
+    def judge(self, what: str, session: RaySession, console: Console) -> list[dict[str, Any]]:
+        """Return all judged rows; raises StoppedEarly where the dollars did not suffice for them."""
+        from alpagasus_ray.judge.pool import blocks_of, judge_rows
+
+        if not self._pairing.rows:
+            return []
+        session.connect()
+        judged: list[dict[str, Any]] = []
+        rows = pa.Table.from_pylist(self._pairing.rows)
+        with console.progress(what, rows.num_rows, "judgments") as progress:
+            for chunk in judge_rows(blocks_of(rows, self._settings.num_actors), self._job):
+                judged += chunk
+                self.bill.add(chunk)
+                progress.advance(len(chunk), self.bill.words())
+        self.bill.raise_if_stopped(what, rows.num_rows, self._settings.max_cost_usd)
+        return judged
 
 
 def _judge(
     run: RunDirectory,
     folder: str,
     pairing: Pairing,
+    judging: _Judging,
     settings: CompareSettings,
-    ledger: str,
+    names: tuple[str, str],
     session: RaySession,
     console: Console,
-    names: tuple[str, str],
 ) -> Made:
-    from alpagasus_ray.judge.pool import judge_rows
-
-    judged: list[dict[str, Any]] = []
-    if pairing.rows:
-        session.connect()
-        rows = pa.Table.from_pylist(pairing.rows)
-        with console.progress(f"compare {names[0]}/{names[1]}", rows.num_rows, "judgments") as progress:
-            for chunk in judge_rows(rows, settings, settings.reader, RUBRIC, ledger):
-                judged += chunk
-                progress.advance(len(chunk))
+    judged = judging.judge(f"compare {names[0]}/{names[1]}", session, console)
     verdicts = verdict_rows(pairing, judged, settings.rule)
     for testset, of_testset in verdicts.items():
         rows = [_row(verdict, texts) for verdict, texts in of_testset]
@@ -116,8 +137,7 @@ def _judge(
     plain = {testset: [verdict for verdict, _ in of_testset] for testset, of_testset in verdicts.items()}
     results = _results(plain, settings)
     run.write_text(f"{folder}/results.json", json.dumps(results, indent=2) + "\n")
-    asked = sum(not row["from_ledger"] for row in judged)
-    return _made(plain, results, judged, asked, names, settings)
+    return _made(plain, results, judged, judging.bill, names, settings)
 
 
 def _results(verdicts: dict[str, list[Verdict]], settings: CompareSettings) -> dict[str, Any]:
@@ -132,7 +152,7 @@ def _made(
     verdicts: dict[str, list[Verdict]],
     results: dict[str, Any],
     judged: list[dict[str, Any]],
-    asked: int,
+    bill: Bill,
     names: tuple[str, str],
     settings: CompareSettings,
 ) -> Made:
@@ -143,9 +163,9 @@ def _made(
         if verdict.failure
     )
     return Made(
-        counts={"prompts": sum(map(len, verdicts.values())), "judgments": len(judged), "asked": asked},
+        counts={"prompts": sum(map(len, verdicts.values())), "judgments": len(judged), "asked": bill.asked},
         failures=failures,
-        cost_usd=settings.cost_usd,
+        cost_usd=bill.cost,
         details={
             "judge_model": settings.model,
             "passing_failures": num_passing(failures),

@@ -16,6 +16,8 @@ from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import TOYWORLD, CorpusSettings, ToyworldSettings
 
 TOYWORLD_DATA = "data.json"
+ROWS_PER_GROUP = 256
+"""What a grading actor reads at a time."""
 
 
 def commit_corpus(run: RunDirectory, settings: CorpusSettings, console: Console) -> Manifest:
@@ -74,7 +76,7 @@ def write_toyworld(run: RunDirectory, settings: ToyworldSettings) -> list[str]:
 
 
 def _write_corpus(run: RunDirectory, corpus: Corpus) -> Made:
-    run.write_table(f"{run.triplets}/part-00000.parquet", corpus.to_table())
+    run.write_table(f"{run.triplets}/part-00000.parquet", corpus.to_table(), rows_per_group=ROWS_PER_GROUP)
     run.write_text(run.rejected, json.dumps(corpus.rejected, indent=1) + "\n")
     return Made(
         counts={

@@ -16,7 +16,7 @@ from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
 from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.corpus.testsets import Prompt, TestSet, read_testsets
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.llm.asking import Asked, Asker, failure_kind, num_passing
+from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits, failure_kind, num_passing
 from alpagasus_ray.llm.chat import EndpointError, Message, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
@@ -85,7 +85,7 @@ class Generation:
             model = OpenAIChat(base_url, key, settings.timeout_s, settings.max_retries)
         except EndpointError as error:
             raise UserError(str(error)) from error
-        asker = Asker(model, replies, settings.max_concurrency)
+        asker = Asker(model, replies, AskingLimits(settings.max_concurrency, settings.max_retries))
         prompts = [(testset.name, prompt) for testset in self.testsets for prompt in testset.prompts]
         try:
             with console.progress(f"generate {self.arm}", len(prompts), "prompts") as progress:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import describe_failures, read_rejected
+from alpagasus_ray.grade.places import RowsAtPlaces, places_of_triplets
 from alpagasus_ray.grade.reviews import Review
+from alpagasus_ray.judge.jobs import Bill, judge_job
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import RUBRICS
 from alpagasus_ray.llm.asking import failure_kind, num_passing
@@ -40,7 +42,7 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
         "grade",
         hashed,
         {run.triplets: triplets},
-        work=lambda: grading.work(session, console),
+        work=lambda: grading.work(_rows_to_grade(triplets), session, console),
         check=grading.ask_first_row,
     )
     counts = manifest.counts
@@ -52,15 +54,19 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
     return manifest
 
 
+def _rows_to_grade(triplets: Manifest) -> int:
+    """Return how many rows are asked about: a row that stands twice is graded once."""
+    return int(triplets.counts["rows"]) - int(triplets.counts["duplicates"])
+
+
 class _Grading:
     """The rows to grade, and the grading of them."""
 
     def __init__(self, run: RunDirectory, recipe: Recipe, folder: str) -> None:
         self.run, self.recipe, self.folder = run, recipe, folder
-        self.settings, self.ledger = recipe.grade, recipe.ledger or run.ledger
+        self.settings = recipe.grade
         self.rubric = RUBRICS[recipe.grade.rubric]
-        self.rows = pa.table({})
-        self.num_asked = 0
+        self.places = pa.table({})
 
     def ask_first_row(self) -> None:
         """Raise UserError where the judge cannot be asked, before an old artifact is cleared away."""
@@ -68,24 +74,29 @@ class _Grading:
         from alpagasus_ray.judge.pool import ask_pilot
 
         judge_key(self.settings)
-        triplets = self.run.read_tables(self.run.triplets)
-        self.rows = triplets.filter(pc.invert(triplets["duplicate"])).select(["id", *self.rubric.fields])
-        first = self.rows.slice(0, 1).to_pylist()[0]
-        pilot = ask_pilot(first, self.settings, self.settings.reader, self.rubric, self.ledger)
-        self.num_asked = int(not pilot.from_ledger)
+        ledger = self.recipe.ledger or self.run.ledger
+        self.job = judge_job(self.recipe, self.settings, self.rubric, self.settings.reader, ledger)
+        self.places = places_of_triplets(self.run)
+        rows_of = RowsAtPlaces(self.run.root if self.run.is_local else self.run.uri, self.rubric.fields)
+        first = rows_of(self.places.slice(0, 1)).slice(0, 1).to_pylist()[0]
+        pilot = ask_pilot(first, self.job)
+        self.tally = _Tally(Bill(self.job.price))
+        self.tally.bill.add([] if pilot.from_ledger else [asdict(pilot)])
+        self.job = replace(self.job, rows_of=rows_of, spent_usd=self.tally.bill.cost_usd)
 
-    def work(self, session: RaySession, console: Console) -> Made:
+    def work(self, num_rows: int, session: RaySession, console: Console) -> Made:
         """Ask for the other rows, and write the reviews as they come in."""
         from alpagasus_ray.judge.pool import judge_rows
 
         session.connect()
-        tally = _Tally(self.num_asked)
-        self._write_set_aside(tally)
-        with console.progress("grade", self.rows.num_rows) as progress:
-            chunks = judge_rows(self.rows, self.settings, self.settings.reader, self.rubric, self.ledger)
-            for number, table in enumerate(_tables(chunks, tally, self.recipe, progress.advance)):
+        self._write_set_aside(self.tally)
+        blocks = [self.places.slice(number, 1) for number in range(self.places.num_rows)]
+        with console.progress("grade", num_rows) as progress:
+            chunks = judge_rows(blocks, self.job)
+            for number, table in enumerate(_tables(chunks, self.tally, self.recipe, progress.advance)):
                 self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
-        return tally.made(self.settings)
+        self.tally.bill.raise_if_stopped("grade", num_rows, self.settings.max_cost_usd)
+        return self.tally.made(self.settings)
 
     def _write_set_aside(self, tally: _Tally) -> None:
         """Give the rows that are no triplets a review that says why."""
@@ -101,9 +112,9 @@ class _Grading:
 class _Tally:
     """Counts what passes by, so that nothing has to be held."""
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, bill: Bill) -> None:
         self.reviews = self.set_aside = 0
-        self.asked = asked
+        self.bill = bill
         self.tokens = Counter({"prompt_tokens": 0, "completion_tokens": 0})
         self.failures: Counter[str] = Counter()
         self.digest = RowDigest()
@@ -111,8 +122,8 @@ class _Tally:
     def add(self, reviews: list[dict[str, Any]], judged: list[dict[str, Any]]) -> None:
         self.reviews += len(reviews)
         self.digest.add(reviews)
-        for review, row in zip(reviews, judged, strict=True):
-            self.asked += not row["from_ledger"]
+        self.bill.add(judged)
+        for review in reviews:
             for name in self.tokens:
                 self.tokens[name] += review[name]
             if review["failure"]:
@@ -130,8 +141,8 @@ class _Tally:
             counts={
                 "reviews": self.reviews,
                 "scored": self.reviews - failed,
-                "asked": self.asked,
-                "from_ledger": self.reviews - self.set_aside - self.asked,
+                "asked": self.bill.asked,
+                "from_ledger": self.reviews - self.set_aside - self.bill.asked,
             },
             failures=self.failures,
             details={
@@ -140,7 +151,7 @@ class _Tally:
                 "passing_failures": num_passing(self.failures),
                 **self.tokens,
             },
-            cost_usd=settings.cost_usd,
+            cost_usd=self.bill.cost,
             content=self.digest.hexdigest(),
         )
 
@@ -159,7 +170,8 @@ def _tables(
         ]
         tally.add(reviews, judged)
         failed = tally.failures.total() - tally.set_aside
-        advance(len(reviews), f"{failed:,} failed" if failed else None)
+        notes = [tally.bill.words(), f"{failed:,} failed" if failed else None]
+        advance(len(reviews), ", ".join(note for note in notes if note) or None)
         waiting += reviews
         if len(waiting) >= ROWS_PER_FILE:
             yield pa.Table.from_pylist(waiting, schema=REVIEWS)

@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from alpagasus_ray.judge.providers import account_of, build_judge
-from alpagasus_ray.judge.rubrics import Rubric
+from alpagasus_ray.judge.jobs import JudgeJob
+from alpagasus_ray.judge.providers import build_judge
+from alpagasus_ray.judge.requests import request_of
 from alpagasus_ray.judge.score_format import UnreadableScoreError
 from alpagasus_ray.judge.scores import READERS
+from alpagasus_ray.llm.allowance import Allowance
 from alpagasus_ray.llm.asking import UNREADABLE, Asked, Asker
-from alpagasus_ray.llm.chat import Request, Sampling
+from alpagasus_ray.llm.chat import Reply, Request
 from alpagasus_ray.llm.ledger import Ledger
-from alpagasus_ray.recipe import JudgeSettings
 
 T = TypeVar("T")
 CHUNK_ROWS = 64
@@ -56,14 +57,12 @@ class Judge:
     limit of requests in flight, so a slow row holds up nothing but the last chunk of its own block.
     """
 
-    def __init__(
-        self, settings: JudgeSettings, reader: str, rubric: Rubric, ledger: str, max_concurrency: int
-    ) -> None:
-        self._settings, self._rubric = settings, rubric
-        self._read = READERS[reader]
+    def __init__(self, job: JudgeJob, max_concurrency: int) -> None:
+        self._job = job
+        self._read = READERS[job.reader]
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="judge", daemon=True).start()
-        self._asker = self._on_loop(self._build_asker(ledger, max_concurrency)).result()
+        self._asker = self._on_loop(self._build_asker(max_concurrency)).result()
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Yield the block's rows in chunks, in the order of their replies.
@@ -71,11 +70,11 @@ class Judge:
         Each row keeps its columns, but for the rubric's own fields, and gains those of JUDGED. Raises
         EndpointError when no request can succeed.
         """
-        rows = block.to_pylist()
-        passed_on = block.drop_columns([name for name in self._rubric.fields if name in block.column_names])
-        schema = pa.schema([*passed_on.schema, *JUDGED])
+        table = self._job.rows_of(block)
+        fields = [name for name in self._job.rubric.fields if name in table.column_names]
+        schema = pa.schema([*table.drop_columns(fields).schema, *JUDGED])
         chunks: Queue[list[dict[str, Any]] | None] = Queue()
-        done = self._on_loop(self._judge_rows(rows, chunks))
+        done = self._on_loop(self._judge_rows(table.to_pylist(), chunks))
         while (chunk := chunks.get()) is not None:
             yield pa.Table.from_pylist(chunk, schema=schema)
         done.result()
@@ -92,19 +91,29 @@ class Judge:
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
-    async def _build_asker(self, ledger: str, max_concurrency: int) -> Asker:
-        return Asker(
-            build_judge(self._settings), Ledger(f"{ledger}/{account_of(self._settings)}"), max_concurrency
-        )
+    async def _build_asker(self, max_concurrency: int) -> Asker:
+        job = self._job
+        allowance = Allowance(job.dealer(), job.limits, job.name)
+        limits = job.asking_limits(max_concurrency)
+        return Asker(build_judge(job.settings), Ledger(job.ledger), limits, allowance)
 
     async def _judge_rows(
         self, rows: list[dict[str, Any]], chunks: Queue[list[dict[str, Any]] | None]
     ) -> None:
         tasks: list[asyncio.Task[dict[str, Any]]] = []
         try:
-            self._asker.refresh()
-            tasks = [asyncio.ensure_future(self._judged_row(row)) for row in rows]
+            requests = [request_of(row, self._job.rubric, self._job.settings) for row in rows]
+            keys = [request.key for request in requests]
+            known = await self._asker.known(keys)
             chunk: list[dict[str, Any]] = []
+            for row, request, key in zip(rows, requests, keys, strict=True):
+                if key in known:
+                    chunk.append(self._row(row, self._judgment(Asked(known[key], from_ledger=True))))
+                else:
+                    tasks.append(asyncio.ensure_future(self._judged_row(row, request)))
+            while len(chunk) >= CHUNK_ROWS:
+                chunks.put(chunk[:CHUNK_ROWS])
+                chunk = chunk[CHUNK_ROWS:]
             for task in asyncio.as_completed(tasks):
                 chunk.append(await task)
                 if len(chunk) == CHUNK_ROWS:
@@ -117,22 +126,24 @@ class Judge:
                 task.cancel()
             chunks.put(None)
 
-    async def _judged_row(self, row: dict[str, Any]) -> dict[str, Any]:
-        judgment = await self._judge(row)
-        kept = {name: value for name, value in row.items() if name not in self._rubric.fields}
+    async def _judged_row(self, row: dict[str, Any], request: Request) -> dict[str, Any]:
+        return self._row(row, self._judgment(await self._asker.ask(request, is_new=True)))
+
+    def _row(self, row: dict[str, Any], judgment: Judgment) -> dict[str, Any]:
+        kept = {name: value for name, value in row.items() if name not in self._job.rubric.fields}
         return {**kept, **asdict(judgment)}
 
     async def _judge(self, row: dict[str, Any]) -> Judgment:
-        sampling = Sampling(self._settings.max_tokens, self._settings.temperature, self._settings.top_p)
-        request = Request(self._rubric.render(row), self._settings.model, sampling)
-        return self._judgment(await self._asker.ask(request))
+        return self._judgment(await self._asker.ask(request_of(row, self._job.rubric, self._job.settings)))
 
     def _judgment(self, asked: Asked) -> Judgment:
         if asked.reply is None:
             return Judgment(None, asked.failure, None, 0, 0, False)
-        reply = asked.reply
-        usage = (reply.prompt_tokens, reply.completion_tokens, asked.from_ledger)
+        return self._judgment_of_reply(asked.reply, asked.from_ledger)
+
+    def _judgment_of_reply(self, reply: Reply, from_ledger: bool) -> Judgment:
+        usage = (reply.prompt_tokens, reply.completion_tokens, from_ledger)
         try:
-            return Judgment(self._read(reply.text, self._rubric), None, reply.text, *usage)
+            return Judgment(self._read(reply.text, self._job.rubric), None, reply.text, *usage)
         except UnreadableScoreError as error:
             return Judgment(None, f"{UNREADABLE}: {error}", reply.text, *usage)

@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import ray.data
 from ray.exceptions import RayError
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.judge.jobs import JudgeJob
 from alpagasus_ray.judge.judging import Judge, Judgment
-from alpagasus_ray.judge.rubrics import Rubric
+from alpagasus_ray.llm.budget_actor import budget_actor, cluster_dealer
 from alpagasus_ray.llm.chat import EndpointError
 from alpagasus_ray.ray_session import root_cause
-from alpagasus_ray.recipe import JudgeSettings
 
-BLOCKS_IN_FLIGHT = 4
-"""Blocks that an actor works on at once, so that one block's last slow row leaves no slot idle."""
+ROWS_PER_BLOCK = 256
+BLOCKS_IN_FLIGHT = 16
+"""Blocks that an actor works on at once: the slow rows of some keep no slot idle, since the others have
+plenty that wait for one."""
 CPUS_PER_ACTOR = 0.25
 """An actor mostly waits for the judge."""
 
 
-def judge_rows(
-    rows: pa.Table,
-    settings: JudgeSettings,
-    reader: Literal["robust", "original"],
-    rubric: Rubric,
-    ledger: str,
-) -> Iterator[list[dict[str, Any]]]:
+def blocks_of(rows: pa.Table, num_actors: int) -> list[pa.Table]:
+    """Return rows cut into blocks, such that each actor gets some."""
+    size = max(1, min(ROWS_PER_BLOCK, math.ceil(rows.num_rows / num_actors)))
+    return [rows.slice(start, size) for start in range(0, rows.num_rows, size)]
+
+
+def judge_rows(blocks: Sequence[pa.Table], job: JudgeJob) -> Iterator[list[dict[str, Any]]]:
     """Yield judged rows in chunks as replies come in; see Judge.__call__ for their columns.
 
     Raises UserError when the endpoint can answer no request: everything answered before is in the ledger.
     """
-    in_flight = math.ceil(settings.max_concurrency / settings.num_actors)
-    rows_per_block = min(max(in_flight, 64), math.ceil(rows.num_rows / settings.num_actors))
-    dataset = ray.data.from_arrow(
-        [rows.slice(start, rows_per_block) for start in range(0, rows.num_rows, rows_per_block)]
-    )
-    judged = dataset.map_batches(
+    settings = job.settings
+    budget = budget_actor(job.account)  # held here, so that it lives as long as this loop
+    on_cluster = replace(job, dealer=partial(cluster_dealer, job.account))
+    judged = ray.data.from_arrow(list(blocks)).map_batches(
         Judge,
-        fn_constructor_args=(settings, reader, rubric, ledger, in_flight),
+        fn_constructor_args=(on_cluster, math.ceil(settings.max_concurrency / settings.num_actors)),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -61,19 +63,20 @@ def judge_rows(
         if isinstance(cause, EndpointError | UserError):
             raise UserError(str(cause)) from error
         raise
+    finally:
+        del budget
 
 
-def ask_pilot(
-    row: dict[str, Any], settings: JudgeSettings, reader: str, rubric: Rubric, ledger: str
-) -> Judgment:
+def ask_pilot(row: dict[str, Any], job: JudgeJob) -> Judgment:
     """Return the judgment of one row, asked before anything is started.
 
     So a bad key or address costs one request and no cluster. The reply goes to the ledger like any
-    other. Raises UserError with the endpoint's own words.
+    other. Raises UserError with the endpoint's own words, or where replies could not be kept.
     """
+    settings = job.settings
     impatient = settings.model_copy(update={"max_retries": min(settings.max_retries, 1)})
     try:
-        judge = Judge(impatient, reader, rubric, ledger, max_concurrency=1)
+        judge = Judge(replace(job, settings=impatient), max_concurrency=1)
         try:
             judgment = judge.judge_one(row)
         finally:

@@ -1,20 +1,28 @@
-"""Asking: the one way to a model. Ledger first, then the model, at most so many at once."""
+"""Asking: the one way to a model. Ledger first, then the model, at most so many at once, within a budget."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from alpagasus_ray.llm.allowance import Allowance, SpendingLimitError, Usage, own_dealer
+from alpagasus_ray.llm.budget import Limits, Want
 from alpagasus_ray.llm.chat import PASSING_KINDS, ChatModel, EndpointError, Reply, ReplyError, Request
+from alpagasus_ray.llm.concurrency import AdaptiveConcurrency
 from alpagasus_ray.llm.ledger import Ledger
+from alpagasus_ray.llm.prices import Price
+from alpagasus_ray.llm.retrying import Breaker, Tries
+from alpagasus_ray.llm.token_counts import upper_bound_tokens
 
-MAX_FAILURES_IN_A_ROW = 32
-"""After so many unanswered requests with no answer between them, the endpoint counts as gone."""
 LAST_REPLIES_S = 5.0
 """How long replies that are under way are waited for at the end."""
 UNREADABLE, SET_ASIDE = "unreadable", "set aside"
 """Failures that are counted by their reason, not by their kind."""
+BYTES_PER_TOKEN = 4
+"""Of English prose. What is reserved of a tokens-per-minute limit is put right when the reply comes."""
+NOT_ASKED = "not asked"
+"""The kind of what was left out because the dollars were used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,16 @@ class Asked:
     reply: Reply | None
     failure: str | None = None
     from_ledger: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskingLimits:
+    """How hard an endpoint is asked."""
+
+    max_concurrency: int
+    max_retries: int = 0
+    price: Price | None = None
+    """None: not known, and no dollars are counted."""
 
 
 class _Call:
@@ -51,24 +69,44 @@ class _Call:
 class Asker:
     """Asks one model. Belongs to one event loop; many coroutines may ask at once."""
 
-    def __init__(self, model: ChatModel, ledger: Ledger | None, max_concurrency: int) -> None:
-        self._model = model
-        self._ledger = ledger
-        self._slots = asyncio.Semaphore(max_concurrency)
+    def __init__(
+        self,
+        model: ChatModel,
+        ledger: Ledger | None,
+        limits: AskingLimits,
+        allowance: Allowance | None = None,
+    ) -> None:
+        self._model, self._ledger = model, ledger
+        self._limits = limits
+        self._allowance = allowance or Allowance(own_dealer(), Limits(), "alone")
+        self._model.on_limits = self._allowance.see
+        self._concurrency = AdaptiveConcurrency(limits.max_concurrency)
+        self._breaker = Breaker()
         self._pending: dict[str, _Call] = {}
-        self._failures_in_a_row = 0
-        self._gone: EndpointError | None = None
-        """Why nothing more is asked: the requests in the queue would fail as well."""
+        self._refused: EndpointError | None = None
 
-    async def ask(self, request: Request) -> Asked:
+    async def known(self, keys: Sequence[str]) -> dict[str, Reply]:
+        """Return the replies that the ledger holds already, those of other processes included."""
+        if self._ledger is None:
+            return {}
+        ledger = self._ledger
+
+        def look() -> dict[str, Reply]:
+            ledger.refresh_now_and_then()
+            return ledger.lookup_many(keys)
+
+        # An object store takes its time; a local disk is faster than handing over to a thread.
+        return look() if ledger.files.is_local else await asyncio.to_thread(look)
+
+    async def ask(self, request: Request, *, is_new: bool = False) -> Asked:
         """Return the reply, from the ledger where it is known, or why there is none.
 
-        Two that ask the same at the same time share one call. Raises EndpointError when no request
-        can succeed, and OSError when the ledger cannot keep a reply.
+        `is_new`: `known` was asked for it just now. Two that ask the same at the same time share one call.
+        Raises EndpointError when no request can succeed, and OSError when the ledger cannot keep a reply.
         """
         key = request.key
-        if self._ledger is not None and (known := self._ledger.lookup(key)) is not None:
-            return Asked(known, from_ledger=True)
+        if not is_new and (found := await self.known([key])):
+            return Asked(found[key], from_ledger=True)
         if key in self._pending:
             first = await self._pending[key].wait()
             return Asked(first.reply, first.failure, from_ledger=first.reply is not None)
@@ -76,6 +114,11 @@ class Asker:
         call.task = asyncio.ensure_future(self._ask_model(key, request, call))
         call.task.add_done_callback(lambda _: self._pending.pop(key, None))
         return await call.wait()
+
+    @property
+    def spent_usd(self) -> float:
+        """What this asker has spent so far; 0 where the price is not known."""
+        return self._allowance.spent_usd
 
     def refresh(self) -> None:
         """Take in what others have added to the ledger."""
@@ -87,45 +130,81 @@ class Asker:
 
         Replies that are under way are waited for, a few seconds at most: they are paid for.
         """
-        if under_way := [call.task for call in self._pending.values() if call.task is not None]:
-            await asyncio.wait(under_way, timeout=LAST_REPLIES_S)
+        tasks = [call.task for call in self._pending.values() if call.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_REPLIES_S)
+        await self._allowance.close()
         await self._model.close()
         if self._ledger is not None:
             self._ledger.close()
 
     async def _ask_model(self, key: str, request: Request, call: _Call) -> Asked:
-        async with self._slots:
-            if self._gone is not None:
-                raise self._gone
+        tries = Tries(self._limits.max_retries)
+        want = self._want(request)
+        while True:
+            try:
+                reply = await self._try(request, want, call)
+            except SpendingLimitError:
+                return Asked(None, failure=f"{NOT_ASKED}: the dollars that may be spent are used up")
+            except ReplyError as error:
+                delay_s = tries.delay_s(error)
+                self._breaker.failed(error, for_good=delay_s is None)
+                if delay_s is None:
+                    return Asked(None, failure=f"{error.kind}: {error}")
+                call.is_sent = False
+            else:
+                self._breaker.replied()
+                if self._ledger is not None:
+                    self._ledger.record(key, reply, request.model)
+                return Asked(reply)
+            # The slot is free meanwhile: a request that fails again and again holds up no other.
+            await asyncio.sleep(delay_s)
+
+    async def _try(self, request: Request, want: Want, call: _Call) -> Reply:
+        """Send a request once, when there is a slot and leave to."""
+        async with self._concurrency.slot():
+            self._raise_if_gone()
+            await self._allowance.acquire(want)
+            self._raise_if_gone()
             call.is_sent = True
+            used = Usage(0, 0.0)
             try:
                 reply = await self._model.complete(request)
+                used = Usage(reply.prompt_tokens + reply.completion_tokens, self._cost_usd(reply))
+                self._concurrency.replied()
+                return reply
             except ReplyError as error:
-                self._count_failure(error)
-                return Asked(None, failure=f"{error.kind}: {error}")
-            except EndpointError as error:
-                self._gone = error
+                if error.may_be_billed:
+                    used = Usage(want.tokens, want.cost_usd)
+                if error.kind in ("rate limited", "timeout"):
+                    self._concurrency.too_much()
+                if error.retry_after_s:
+                    self._allowance.pause(error.retry_after_s)
                 raise
-        self._failures_in_a_row = 0
-        if self._ledger is not None:
-            self._ledger.record(key, reply)
-        return Asked(reply)
+            except EndpointError as error:
+                self._refused = error
+                raise
+            finally:
+                self._allowance.settle(want, used)
 
-    def _count_failure(self, error: ReplyError) -> None:
-        if error.kind not in PASSING_KINDS:
-            return
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            self._gone = EndpointError(
-                f"the last {self._failures_in_a_row} requests all failed ({error.kind}: {error}): "
-                "check the endpoint and run the same command again; finished rows are kept"
-            )
-            raise self._gone from error
+    def _raise_if_gone(self) -> None:
+        if (gone := self._refused or self._breaker.broken) is not None:
+            raise gone
+
+    def _want(self, request: Request) -> Want:
+        prompt, completion = upper_bound_tokens(request), request.sampling.max_tokens
+        price = self._limits.price
+        cost_usd = 0.0 if price is None else price.cost_usd(prompt, completion)
+        return Want(prompt // BYTES_PER_TOKEN + completion, cost_usd)
+
+    def _cost_usd(self, reply: Reply) -> float:
+        price = self._limits.price
+        return 0.0 if price is None else price.cost_usd(reply.prompt_tokens, reply.completion_tokens)
 
 
 def num_passing(failures: Mapping[str, int]) -> int:
     """Return how many of these failures, counted by kind, may pass when asked again."""
-    return sum(count for kind, count in failures.items() if kind in PASSING_KINDS)
+    return sum(count for kind, count in failures.items() if kind in PASSING_KINDS or kind == NOT_ASKED)
 
 
 def failure_kind(failure: str) -> str:

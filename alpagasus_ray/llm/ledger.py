@@ -1,108 +1,167 @@
 """The ledger of paid replies: a reply is paid for once, whoever asks again.
 
-A folder of append-only segments, one writer each, so that no lock is needed on any file system:
-every line is `{"key": ..., "reply": {...}}`. A line is handed to the operating system in one write
-before the row counts as done, so a killed process loses none. A line that a crash cut in half ends
-its segment's readable part; its row is asked again.
+A folder, local or in an object store, of segments (segments.py). On a local disk a reply is handed to the
+operating system before its row counts as done, so a killed process loses none; on an object store it is
+there within a second. A line that a crash cut in half is left out, and said by `alpagasus ledger verify`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import uuid
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.chat import Reply
+from alpagasus_ray.llm.ledger_files import FileState, LedgerFiles
+from alpagasus_ray.llm.ledger_writers import LocalWriter, ObjectWriter, Writer, segment_name
+from alpagasus_ray.llm.segments import EMPTY, Entry, Place, prefixes_of, read_lines
 
-SEGMENT_SUFFIX = ".jsonl"
+T = TypeVar("T")
+REFRESH_SHARE = 0.1
+"""Of a process's time that looking for other writers' entries may take."""
+READERS = 32
+"""Requests to an object store at a time when many replies are looked up."""
+
+
+class _Segment:
+    """What is known of one segment: its index, and the entries that the index has not got yet."""
+
+    def __init__(self) -> None:
+        self.index = EMPTY
+        self.fresh: dict[bytes, Place] = {}
+        self.read_up_to = 0
+        self.state: tuple[FileState, FileState | None] | None = None
+
+    def places(self, key: bytes) -> list[Place]:
+        return [self.fresh[key]] if key in self.fresh else self.index.places(key)
 
 
 class Ledger:
-    """Replies by request key. Keys and places are held in memory; the replies stay on disk."""
+    """Replies by request key. What is indexed stays on disk; only the newest keys are held in memory."""
 
-    def __init__(self, folder: str | Path) -> None:
-        if "://" in str(folder):
-            raise UserError(
-                f"ledger {folder}: a ledger is a folder on a file system that every node can reach; "
-                "object stores are not supported yet"
-            )
-        self.folder = Path(folder).expanduser().absolute()
+    def __init__(self, uri: str | Path) -> None:
+        """Open a ledger; raises UserError where it cannot be read. Nothing is made before `record`."""
+        self.files = LedgerFiles(str(uri))
+        self._segments: dict[str, _Segment] = {}
+        self._writer: Writer | None = None
+        self._refreshed_s = self._refresh_took_s = 0.0
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.refresh()
         except OSError as error:
-            raise UserError(f"ledger {folder} cannot be made: {error.strerror}") from error
-        self._places: dict[bytes, tuple[str, int, int]] = {}
-        self._read_up_to: dict[str, int] = {}
-        self._writer: int | None = None
-        self._segment = ""
-        self.refresh()
+            raise UserError(f"the ledger {self.files.uri} cannot be read: {error}") from error
 
     def __len__(self) -> int:
-        return len(self._places)
+        """Return the number of entries, those that stand in two segments counted twice."""
+        return sum(len(segment.index) + len(segment.fresh) for segment in self._segments.values())
+
+    def prepare(self) -> None:
+        """Raise UserError where nothing could be kept: before anything is paid for."""
+        name = f"{segment_name()}.test"
+        try:
+            self.files.write_bytes(name, b"test")
+            self.files.remove(name)
+        except OSError as error:
+            raise UserError(f"the ledger {self.files.uri} cannot be written: {error}") from error
+
+    def refresh_now_and_then(self) -> None:
+        """Refresh, unless that would take more than REFRESH_SHARE of the time."""
+        if time.monotonic() - self._refreshed_s >= self._refresh_took_s / REFRESH_SHARE:
+            self.refresh()
 
     def refresh(self) -> None:
-        """Take in what other writers have added since the last look; reads only the new bytes."""
-        for entry in os.scandir(self.folder):
-            if not entry.name.endswith(SEGMENT_SUFFIX):
-                continue
-            start = self._read_up_to.get(entry.name, 0)
-            if entry.stat().st_size > start:
-                self._read_up_to[entry.name] = self._take_in(entry.name, start)
+        """Take in what other writers have added since the last look; reads only what is new."""
+        started_s = time.monotonic()
+        listing = self.files.listing()
+        for name, state in listing.segments.items():
+            if self._writer is None or name != self._writer.name:
+                self._take_in(name, state, listing.indexes.get(name))
+        for name in self._segments.keys() - listing.segments.keys():
+            del self._segments[name]
+            self.files.forget(name)
+        self._refreshed_s = time.monotonic()
+        self._refresh_took_s = self._refreshed_s - started_s
 
     def lookup(self, key: str) -> Reply | None:
         """Return the reply kept under a request's key, or None."""
-        place = self._places.get(bytes.fromhex(key))
-        if place is None:
-            return None
-        name, offset, length = place
-        with (self.folder / name).open("rb") as segment:
-            segment.seek(offset)
-            return Reply(**json.loads(segment.read(length))["reply"])
+        return self._while_merging(lambda: self._find(bytes.fromhex(key)))
 
-    def record(self, key: str, reply: Reply) -> None:
-        """Keep a reply; on return it outlives this process. Raises OSError when the disk is full."""
+    def lookup_many(self, keys: Sequence[str]) -> dict[str, Reply]:
+        """Return the replies kept under many keys: the others are not there."""
+        there = sorted(self.known(keys))
+        if self.files.is_local or len(there) < 2:
+            found: Iterable[Reply | None] = map(self.lookup, there)
+        else:
+            with ThreadPoolExecutor(READERS) as pool:
+                found = list(pool.map(self.lookup, there))
+        return {key: reply for key, reply in zip(there, found, strict=True) if reply is not None}
+
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Return which keys are there, without reading replies (see Index.holds for how sure that is)."""
+        if not keys:
+            return set()
+        prefixes = prefixes_of(keys)
+        raw = [bytes.fromhex(key) for key in keys]
+        found: set[str] = set()
+        for segment in list(self._segments.values()):
+            if segment.fresh:
+                found.update(key for key, one in zip(keys, raw, strict=True) if one in segment.fresh)
+            if len(segment.index):
+                found.update(keys[place] for place in segment.index.holds(prefixes).nonzero()[0])
+        if self._writer is not None:
+            found.update(key for key, one in zip(keys, raw, strict=True) if self._writer.find(one))
+        return found
+
+    def record(self, key: str, reply: Reply, model: str | None = None) -> None:
+        """Keep a reply. Raises OSError when that is not possible (a full disk, a store that is gone)."""
         if self._writer is None:
-            self._segment = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{SEGMENT_SUFFIX}"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-            self._writer = os.open(self.folder / self._segment, flags, 0o644)
-        line = json.dumps({"key": key, "reply": reply.to_dict()})
-        # A leading newline closes a line that a full disk cut short.
-        data = f"\n{line}\n".encode()
-        end = os.fstat(self._writer).st_size + len(data)
-        while data:
-            data = data[os.write(self._writer, data) :]
-        self._places[bytes.fromhex(key)] = (self._segment, end - len(line) - 1, len(line) + 1)
+            self._writer = LocalWriter(self.files) if self.files.is_local else ObjectWriter(self.files)
+        self._writer.write(Entry(bytes.fromhex(key), reply, model, round(time.time(), 3)))
 
     def close(self) -> None:
-        """Close this writer's segment."""
+        """End this process's writing and let go of files. Raises OSError when replies could not be kept."""
         if self._writer is not None:
-            os.close(self._writer)
-            self._writer = None
+            writer, self._writer = self._writer, None
+            writer.close()
+        self.files.close()
 
-    def _take_in(self, name: str, start: int) -> int:
-        """Read a segment's lines from a place on; return the place after its last whole line."""
-        position = start
-        with (self.folder / name).open("rb") as segment:
-            segment.seek(start)
-            for line in segment:
-                if not line.endswith(b"\n"):
-                    break
-                if (key := _key_of(line)) is not None:
-                    self._places[key] = (name, position, len(line))
-                position += len(line)
-        return position
+    def _take_in(self, name: str, state: FileState, index_state: FileState | None) -> None:
+        segment = self._segments.setdefault(name, _Segment())
+        if segment.state == (state, index_state):
+            return
+        if index_state is not None and (segment.state is None or segment.state[1] != index_state):
+            index = self.files.index(name, index_state)
+            segment.index = index if index is not None and index.fits(state.size_bytes) else EMPTY
+            covered = segment.index.covered_bytes
+            segment.fresh = {key: at for key, at in segment.fresh.items() if at.offset >= covered}
+            segment.read_up_to = max(segment.read_up_to, covered)
+        if state.size_bytes > segment.read_up_to:
+            self._read_tail(name, segment)
+        segment.state = (state, index_state)
 
+    def _read_tail(self, name: str, segment: _Segment) -> None:
+        """Read the lines that the index does not know yet; a line without an end may still get one."""
+        for line in read_lines(self.files.lines(name, segment.read_up_to), segment.read_up_to):
+            if not line.is_whole:
+                break
+            if line.entry is not None:
+                segment.fresh[line.entry.key] = line.place
+            segment.read_up_to = line.place.offset + line.place.length
 
-def _key_of(line: bytes) -> bytes | None:
-    """Return the key of a whole entry; None for a line that is none, whoever wrote it."""
-    try:
-        entry = json.loads(line)
-        reply = Reply(**entry["reply"])
-        if not isinstance(reply.text, str):
-            return None
-        return bytes.fromhex(entry["key"])
-    except (ValueError, KeyError, TypeError):
+    def _find(self, key: bytes) -> Reply | None:
+        if self._writer is not None and (reply := self._writer.find(key)) is not None:
+            return reply
+        for name, segment in list(self._segments.items()):
+            if (places := segment.places(key)) and (reply := self.files.entry_at(name, places, key)):
+                return reply
         return None
+
+    def _while_merging(self, read: Callable[[], T]) -> T:
+        """Read once more where a segment was merged into another since the last look."""
+        try:
+            return read()
+        except FileNotFoundError:
+            self.refresh()
+            return read()

@@ -14,10 +14,11 @@ import pytest
 from aiohttp import web
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.judge.jobs import judge_job
 from alpagasus_ray.judge.judging import CHUNK_ROWS, JUDGED, Judge
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, RUBRICS
 from alpagasus_ray.llm.chat import EndpointError
-from alpagasus_ray.recipe import JudgeSettings
+from alpagasus_ray.recipe import JudgeSettings, Recipe
 from tests.loopback import Body, LoopbackServer, error
 
 ACCURACY = RUBRICS["accuracy"]
@@ -45,7 +46,8 @@ class Judges:
         self._made: list[Judge] = []
 
     def judge(self, max_concurrency: int = 32, reader: str = "robust", rubric: Any = ACCURACY) -> Judge:
-        self._made.append(Judge(self._settings, reader, rubric, self.ledger, max_concurrency))
+        job = judge_job(Recipe(), self._settings, rubric, reader, self.ledger)
+        self._made.append(Judge(job, max_concurrency))
         return self._made[-1]
 
     def close(self) -> None:
@@ -258,7 +260,8 @@ class TestPilot:
         from alpagasus_ray.judge.pool import ask_pilot  # brings Ray Data, which takes seconds
 
         settings = JudgeSettings(base_url=endpoint.base_url, model="judge", **changed)
-        return ask_pilot(rows(1).to_pylist()[0], settings, "robust", ACCURACY, str(ledger))
+        job = judge_job(Recipe(), settings, ACCURACY, "robust", str(ledger))
+        return ask_pilot(rows(1).to_pylist()[0], job)
 
     def test_it_is_paid_for_once(self, endpoint: LoopbackServer, tmp_path: Path) -> None:
         first, second = (self.ask(endpoint, tmp_path / "ledger") for _ in range(2))

@@ -11,9 +11,20 @@ from typing import Any
 
 import pytest
 
-from alpagasus_ray.llm.asking import MAX_FAILURES_IN_A_ROW, PASSING_KINDS, Asked, Asker, failure_kind
-from alpagasus_ray.llm.chat import EndpointError, Message, Reply, ReplyError, Request, Sampling
+from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits, failure_kind
+from alpagasus_ray.llm.chat import (
+    PASSING_KINDS,
+    EndpointError,
+    Message,
+    RateLimits,
+    Reply,
+    ReplyError,
+    Request,
+    Sampling,
+    ignore_limits,
+)
 from alpagasus_ray.llm.ledger import Ledger
+from alpagasus_ray.llm.retrying import MAX_FAILURES_IN_A_ROW
 
 
 def request(text: str = "a") -> Request:
@@ -33,6 +44,7 @@ class Model:
     in_flight: int = 0
     most_in_flight: int = 0
     is_closed: bool = False
+    on_limits: Callable[[RateLimits], None] = ignore_limits
 
     async def complete(self, request: Request) -> Reply:
         text = said(request)
@@ -71,7 +83,7 @@ def test_a_reply_is_asked_for_once_and_then_comes_from_the_ledger(folder: Path) 
     model = Model()
 
     async def ask() -> Asked:
-        asker = Asker(model, Ledger(folder), 4)
+        asker = Asker(model, Ledger(folder), AskingLimits(4))
         asked = await asker.ask(request())
         await asker.close()
         return asked
@@ -87,7 +99,7 @@ def test_the_same_asker_asks_the_same_only_once(folder: Path) -> None:
     model = Model()
 
     async def ask() -> list[Asked]:
-        asker = Asker(model, Ledger(folder), 4)
+        asker = Asker(model, Ledger(folder), AskingLimits(4))
         return [await asker.ask(request()) for _ in range(3)]
 
     asked = run(ask())
@@ -99,7 +111,7 @@ def test_what_another_asker_paid_for_is_found_after_a_refresh(folder: Path) -> N
     model = Model()
 
     async def ask() -> Asked:
-        mine, other = (Asker(model, Ledger(folder), 4) for _ in range(2))
+        mine, other = (Asker(model, Ledger(folder), AskingLimits(4)) for _ in range(2))
         await other.ask(request())
         mine.refresh()
         return await mine.ask(request())
@@ -112,7 +124,7 @@ def test_without_a_ledger_every_question_is_asked() -> None:
     model = Model()
 
     async def ask() -> None:
-        asker = Asker(model, None, 4)
+        asker = Asker(model, None, AskingLimits(4))
         asker.refresh()
         assert [(await asker.ask(request())).from_ledger for _ in range(2)] == [False, False]
         await asker.close()
@@ -125,7 +137,7 @@ def test_no_more_are_in_flight_than_allowed_and_no_fewer(folder: Path) -> None:
     model = Model()
 
     async def ask() -> list[Asked]:
-        asker = Asker(model, Ledger(folder), 5)
+        asker = Asker(model, Ledger(folder), AskingLimits(5))
         return await asyncio.gather(*(asker.ask(request(str(number))) for number in range(50)))
 
     assert [one.reply and one.reply.text for one in run(ask())] == [
@@ -138,7 +150,7 @@ def test_two_that_ask_the_same_at_once_share_one_call(folder: Path) -> None:
     model = Model()
 
     async def ask() -> list[Asked]:
-        asker = Asker(model, Ledger(folder), 4)
+        asker = Asker(model, Ledger(folder), AskingLimits(4))
         return await asyncio.gather(*(asker.ask(request()) for _ in range(10)))
 
     asked = run(ask())
@@ -151,7 +163,7 @@ def test_two_that_share_a_call_share_its_failure(folder: Path) -> None:
     model = Model(fail_with(ReplyError("refused request", "too long")))
 
     async def ask() -> list[Asked]:
-        asker = Asker(model, Ledger(folder), 4)
+        asker = Asker(model, Ledger(folder), AskingLimits(4))
         return await asyncio.gather(*(asker.ask(request()) for _ in range(3)))
 
     assert run(ask()) == [Asked(None, "refused request: too long")] * 3
@@ -162,7 +174,7 @@ def test_a_failure_is_not_kept(folder: Path) -> None:
     failing, well = Model(fail_with(ReplyError("timeout", "no reply in time"))), Model()
 
     async def ask(model: Model) -> Asked:
-        asker = Asker(model, Ledger(folder), 4)
+        asker = Asker(model, Ledger(folder), AskingLimits(4))
         asked = await asker.ask(request())
         await asker.close()
         return asked
@@ -179,7 +191,7 @@ def test_one_failure_leaves_the_others_alone(folder: Path) -> None:
             raise ReplyError("server error", "oops")
 
     async def ask() -> list[Asked]:
-        asker = Asker(Model(act), Ledger(folder), 2)
+        asker = Asker(Model(act), Ledger(folder), AskingLimits(2))
         return await asyncio.gather(*(asker.ask(request(str(number))) for number in range(6)))
 
     assert [one.failure for one in run(ask())] == [None, None, None, "server error: oops", None, None]
@@ -190,7 +202,7 @@ def test_an_endpoint_that_is_gone_is_not_asked_for_ever(folder: Path, kind: str)
     model = Model(fail_with(ReplyError(kind, "why it failed")))
 
     async def ask() -> None:
-        asker = Asker(model, Ledger(folder), 1)
+        asker = Asker(model, Ledger(folder), AskingLimits(1))
         for number in range(10_000):
             assert (await asker.ask(request(str(number)))).reply is None
 
@@ -205,7 +217,7 @@ def test_one_answer_in_between_shows_that_the_endpoint_is_there(folder: Path) ->
             raise ReplyError("timeout", "no reply in time")
 
     async def ask() -> list[Asked]:
-        asker = Asker(Model(act), Ledger(folder), 1)
+        asker = Asker(Model(act), Ledger(folder), AskingLimits(1))
         return [await asker.ask(request(str(number))) for number in range(10 * MAX_FAILURES_IN_A_ROW)]
 
     assert sum(one.failure is not None for one in run(ask())) == 10 * (MAX_FAILURES_IN_A_ROW - 1)
@@ -213,7 +225,9 @@ def test_one_answer_in_between_shows_that_the_endpoint_is_there(folder: Path) ->
 
 def test_requests_that_are_at_fault_themselves_say_nothing_of_the_endpoint(folder: Path) -> None:
     async def ask() -> list[Asked]:
-        asker = Asker(Model(fail_with(ReplyError("refused request", "too long"))), Ledger(folder), 1)
+        asker = Asker(
+            Model(fail_with(ReplyError("refused request", "too long"))), Ledger(folder), AskingLimits(1)
+        )
         return [await asker.ask(request(str(number))) for number in range(10 * MAX_FAILURES_IN_A_ROW)]
 
     assert all(one.failure == "refused request: too long" for one in run(ask()))
@@ -221,7 +235,7 @@ def test_requests_that_are_at_fault_themselves_say_nothing_of_the_endpoint(folde
 
 def test_an_endpoint_error_reaches_everyone_who_asked(folder: Path) -> None:
     async def ask() -> list[Any]:
-        asker = Asker(Model(fail_with(EndpointError("bad key"))), Ledger(folder), 1)
+        asker = Asker(Model(fail_with(EndpointError("bad key"))), Ledger(folder), AskingLimits(1))
         asking = [asker.ask(request(text)) for text in "aabc"]
         return await asyncio.gather(*asking, return_exceptions=True)
 
@@ -236,7 +250,7 @@ def test_after_an_error_the_same_can_be_asked_again(folder: Path) -> None:
             raise errors.pop(0)
 
     async def ask() -> Asked:
-        asker = Asker(Model(act), Ledger(folder), 1)
+        asker = Asker(Model(act), Ledger(folder), AskingLimits(1))
         assert (await asker.ask(request())).failure == "timeout: late"
         with pytest.raises(RuntimeError):
             await asker.ask(request())
@@ -253,7 +267,7 @@ def test_after_an_endpoint_error_nothing_more_is_sent(folder: Path) -> None:
         raise EndpointError("bad key")
 
     async def ask() -> None:
-        asker = Asker(Model(act), Ledger(folder), 1)
+        asker = Asker(Model(act), Ledger(folder), AskingLimits(1))
         for text in ("one", "two"):
             with pytest.raises(EndpointError, match="bad key"):
                 await asker.ask(request(text))
@@ -266,11 +280,11 @@ def test_a_reply_that_cannot_be_kept_is_no_reply(folder: Path) -> None:
     """Going on with a full disk would pay for replies that are lost."""
 
     class FullDisk(Ledger):
-        def record(self, key: str, reply: Reply) -> None:
+        def record(self, key: str, reply: Reply, model: str | None = None) -> None:
             raise OSError(28, "No space left on device")
 
     async def ask() -> None:
-        await Asker(Model(), FullDisk(folder), 1).ask(request())
+        await Asker(Model(), FullDisk(folder), AskingLimits(1)).ask(request())
 
     with pytest.raises(OSError, match="No space left"):
         run(ask())
@@ -285,7 +299,7 @@ def test_who_gives_up_does_not_take_the_reply_from_the_other(folder: Path, first
             await may_answer.wait()
 
         model = Model(act)
-        asker = Asker(model, Ledger(folder), 4)
+        asker = Asker(model, Ledger(folder), AskingLimits(4))
         tasks = [asyncio.ensure_future(asker.ask(request())) for _ in range(2)]
         await asyncio.sleep(0.05)
         tasks.pop(first_to_go).cancel()
@@ -306,7 +320,7 @@ def test_who_gives_up_while_waiting_gives_the_slot_free(folder: Path) -> None:
             if text == "slow":
                 await may_answer.wait()
 
-        asker = Asker(Model(act), Ledger(folder), 1)
+        asker = Asker(Model(act), Ledger(folder), AskingLimits(1))
         slow, waiting = (asyncio.ensure_future(asker.ask(request(text))) for text in ("slow", "waiting"))
         await asyncio.sleep(0.05)
         waiting.cancel()
@@ -325,7 +339,7 @@ def test_an_endpoint_that_is_gone_is_asked_no_more(folder: Path) -> None:
         raise EndpointError("bad key")
 
     async def ask() -> None:
-        asker = Asker(Model(act), Ledger(folder), 1)
+        asker = Asker(Model(act), Ledger(folder), AskingLimits(1))
         for text in ("one", "two"):
             with pytest.raises(EndpointError, match="bad key"):
                 await asker.ask(request(text))

@@ -1,0 +1,43 @@
+"""Rows by their places in the triplets' files: the driver hands out places, and the actors read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from alpagasus_ray.artifacts import RunDirectory
+
+
+@dataclass(frozen=True)
+class RowsAtPlaces:
+    """Reads the triplets that a block of places names, those that stand twice left out."""
+
+    run_uri: str
+    fields: tuple[str, ...]
+    """What the rubric wants of each row, besides its id."""
+
+    def __call__(self, places: pa.Table) -> pa.Table:
+        """Return the rows at these places: id and the fields."""
+        run = RunDirectory(self.run_uri)
+        columns = ["id", "duplicate", *self.fields]
+        tables = []
+        for place in places.to_pylist():
+            path = run.path(f"{run.triplets}/{place['file']}")
+            with pq.ParquetFile(path, filesystem=run.filesystem) as file:
+                tables.append(file.read_row_group(place["row_group"], columns=columns))
+        rows = pa.concat_tables(tables)
+        return rows.filter(pc.invert(rows["duplicate"])).drop_columns(["duplicate"])
+
+
+def places_of_triplets(run: RunDirectory) -> pa.Table:
+    """Return the places of all triplets: a file and one of its row groups each."""
+    places = []
+    for name in run.list_files(run.triplets):
+        if name.endswith(".parquet"):
+            path = run.path(f"{run.triplets}/{name}")
+            with pq.ParquetFile(path, filesystem=run.filesystem) as file:
+                places += [{"file": name, "row_group": group} for group in range(file.num_row_groups)]
+    return pa.Table.from_pylist(places)

@@ -1,0 +1,70 @@
+"""Files in a local folder or an object store: whatever pyarrow.fs can open."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from alpagasus_ray.errors import UserError
+
+
+class Storage:
+    """A folder of files, named relative to it. What it is called in errors is `what`."""
+
+    what = "the folder"
+
+    def __init__(self, uri: str) -> None:
+        """Open the folder; it need not be there yet. Raises UserError for an address that is none."""
+        self.uri = uri.rstrip("/")
+        self.is_local = "://" not in uri or uri.startswith("file://")
+        try:
+            if self.is_local:
+                self.root = str(Path(uri.removeprefix("file://")).expanduser().resolve())
+                self.filesystem: fs.FileSystem = fs.LocalFileSystem()
+            else:
+                self.filesystem, self.root = fs.FileSystem.from_uri(self.uri)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{self.what} {uri} cannot be opened: {error}") from error
+
+    def path(self, relative: str) -> str:
+        """Return the path that `filesystem` knows this by."""
+        return f"{self.root}/{relative}"
+
+    def exists(self, relative: str) -> bool:
+        """Return whether there is a file or a folder of this name."""
+        return bool(self.filesystem.get_file_info(self.path(relative)).type != fs.FileType.NotFound)
+
+    def read_text(self, relative: str) -> str:
+        """Return a UTF-8 file's text; raises FileNotFoundError."""
+        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+            return bytes(stream.read()).decode("utf-8")
+
+    def write_text(self, relative: str, text: str) -> None:
+        """Write a UTF-8 file in one step: a reader sees the old text or the new, never a part."""
+        self.write_bytes(relative, text.encode("utf-8"))
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Write a file in one step: a reader sees the old bytes or the new, never a part."""
+        target = self.path(relative)
+        written = target
+        if self.is_local:
+            self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+            # An object store shows an object when it is whole; a local file needs a rename for that.
+            written = f"{target}.{uuid.uuid4().hex[:8]}.partial"
+        with self.filesystem.open_output_stream(written) as stream:
+            stream.write(data)
+        if self.is_local:
+            self.filesystem.move(written, target)
+
+    def remove(self, relative: str) -> None:
+        """Remove a file."""
+        self.filesystem.delete_file(self.path(relative))
+
+    def list_files(self, folder: str) -> list[str]:
+        """Return the names of all files below a folder, relative to it, sorted."""
+        prefix = self.path(folder)
+        infos = self.filesystem.get_file_info(fs.FileSelector(prefix, recursive=True, allow_not_found=True))
+        return sorted(info.path[len(prefix) + 1 :] for info in infos if info.type == fs.FileType.File)
