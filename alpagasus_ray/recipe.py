@@ -64,6 +64,15 @@ class JudgeSettings(Section):
     num_actors: int = Field(1, ge=1)
     timeout_s: float = Field(120.0, gt=0)
     max_retries: int = Field(8, ge=0)
+    requests_per_minute: float | None = Field(None, gt=0)
+    """The most requests sent in a minute, over all actors; None: no limit."""
+    tokens_per_minute: float | None = Field(None, gt=0)
+    """The most tokens, of prompts and replies, in a minute; None: no limit."""
+    max_cost_usd: float | None = Field(None, gt=0)
+    """The most that a stage may spend on replies, in US dollars; None: no limit."""
+    tokenizer: str | None = None
+    """A Hugging Face folder whose tokenizer.json counts the judge's tokens; None: OpenAI's where it is
+    here, else an estimate. Only forecasts use it."""
 
     @property
     def cost_usd(self) -> float | None:
@@ -216,6 +225,13 @@ class CompareSettings(JudgeSettings):
     seed: int = 0
 
 
+class PriceSettings(Section):
+    """What a model's tokens cost where the list prices of its provider do not hold."""
+
+    input_usd_per_million_tokens: float = Field(ge=0)
+    output_usd_per_million_tokens: float = Field(ge=0)
+
+
 class Recipe(Section):
     """A whole experiment."""
 
@@ -229,6 +245,9 @@ class Recipe(Section):
     compare: CompareSettings = CompareSettings()
     ledger: str | None = None
     """Where paid replies are kept; None: the folder `ledger` beside the run directory."""
+    prices: dict[str, PriceSettings] = Field(default_factory=dict)
+    """Prices by model name, before the list prices. Model names hold dots, at which --set splits keys: write
+    --set 'prices={gpt-4.1: {input_usd_per_million_tokens: 2, output_usd_per_million_tokens: 8}}'."""
 
     def to_yaml(self) -> str:
         """Return the recipe in full, defaults included."""

@@ -12,8 +12,11 @@ import yaml
 from pydantic import ValidationError
 
 from alpagasus_ray.errors import UserError, nearest
-from alpagasus_ray.recipe import ArmSettings, Recipe, Section, ToyworldSettings
+from alpagasus_ray.recipe import ArmSettings, PriceSettings, Recipe, Section, ToyworldSettings
 from alpagasus_ray.text_files import read_text
+
+NAMED_SECTIONS: dict[str, type[Section]] = {"arms": ArmSettings, "prices": PriceSettings}
+"""Sections of the recipe that hold others by names of the user's own."""
 
 
 def load_recipe(
@@ -152,8 +155,8 @@ def _first_line(error: ValidationError) -> str:
 def _keys_at(location: Sequence[int | str]) -> list[str]:
     model: Any = Recipe
     for part in location:
-        if part == "arms":
-            return list(ArmSettings.model_fields)
+        if (named := NAMED_SECTIONS.get(str(part))) is not None:
+            return list(named.model_fields)
         annotation = model.model_fields[str(part)].annotation
         model = ToyworldSettings if part == "toyworld" else annotation
     return list(model.model_fields)
