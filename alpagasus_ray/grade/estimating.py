@@ -171,7 +171,7 @@ def _comparing(recipe: Recipe, tally: _RowTally) -> Forecast | None:
     reply_tokens, by = _assumed(COMPARING_REPLY_TOKENS, settings)
     work = Workload(
         calls=calls,
-        calls_in_ledger=0,
+        calls_in_ledger=None,
         prompt_tokens=questions + 2 * calls * answer_tokens,
         max_prompt_tokens=questions + 2 * calls * recipe.generate.max_new_tokens,
         prompt_tokens_by="rough: answers as long as the data's outputs",

@@ -19,8 +19,8 @@ class Workload:
     """What a stage will ask its judge."""
 
     calls: int
-    calls_in_ledger: int
-    """Calls whose reply is known: they are not sent."""
+    calls_in_ledger: int | None
+    """Calls whose reply is known: they are not sent. None where the calls themselves are not known yet."""
     prompt_tokens: float
     """Of the calls to pay for, all together."""
     max_prompt_tokens: float
@@ -39,7 +39,7 @@ class Forecast:
     judge: str
     model: str
     calls: int
-    calls_in_ledger: int
+    calls_in_ledger: int | None
     calls_to_pay_for: int
     prompt_tokens: int
     prompt_tokens_by: str
@@ -61,9 +61,10 @@ class Forecast:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return names and values for a terminal."""
+        known = self.calls_in_ledger
         return [
             ("calls", f"{self.calls:,}"),
-            ("in the ledger", f"{self.calls_in_ledger:,}, free"),
+            ("in the ledger", "not known yet" if known is None else f"{known:,}, free"),
             ("to pay for", f"{self.calls_to_pay_for:,}"),
             ("prompt tokens", f"{_rounded(self.prompt_tokens)} ({self.prompt_tokens_by})"),
             (
@@ -85,7 +86,7 @@ def forecast(
     stage: str, settings: JudgeSettings, work: Workload, prices: Mapping[str, PriceSettings]
 ) -> Forecast:
     """Return the forecast of a workload under a judge's settings and the recipe's own prices."""
-    sent = work.calls - work.calls_in_ledger
+    sent = work.calls - (work.calls_in_ledger or 0)
     completion_tokens = sent * work.reply_tokens
     max_completion_tokens = sent * settings.max_tokens
     price = price_of(settings.judge, settings.model, prices, settings.base_url)

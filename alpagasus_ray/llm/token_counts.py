@@ -39,9 +39,9 @@ _BEYOND_ASCII: tuple[tuple[re.Pattern[str], float, float], ...] = (
     (re.compile(f"[{_CJK}]"), 1.1, 0.0),
     (re.compile(f"[^\\x00-\\x7f{_CJK}]"), 0.8, 0.0),
 )
-"""Pieces of a text: tokens for each, and for each of its characters. The first table is a least-squares fit to
-cl100k_base and o200k_base on 9,229 rows of Alpaca, Dolly, the four test sets and Python code; the second lies
-between the two on the first articles of the Universal Declaration of Human Rights in eleven languages."""
+"""Pieces of a text: tokens for each, and for each of its characters. The first table is a least-squares fit
+to cl100k_base and o200k_base on 9,229 rows of Alpaca, Dolly, the four test sets and Python code; the second
+lies between the two on articles of the Universal Declaration of Human Rights in eleven languages."""
 
 _TIKTOKEN_FILES = {
     "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
