@@ -16,7 +16,6 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import ArmSettings, Recipe, Section
 from alpagasus_ray.recipe_files import load_recipe, parse_recipe, recipe_names, require_key
 
-
 INPUT_PRICE = "input_usd_per_million_tokens"
 PRICE = f"{INPUT_PRICE}: 2, output_usd_per_million_tokens: 8"
 
