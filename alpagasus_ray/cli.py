@@ -34,6 +34,8 @@ JUDGE_FLAGS: Flags = {
     "--max-cost-usd": ("max_cost_usd", float, "stop before more dollars than this are spent"),
     "--reader": ("reader", str, "how a reply is read: robust, or original (the published code's)"),
 }
+READ_ONLY = ("estimate",)
+"""Commands that leave no trace, not even a log."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,6 +73,9 @@ def build_parser() -> Parser:
     add("demo", commands.demo, "the whole experiment on a toy world: no network, no API key")
     run = add("run", commands.run, "every stage of a recipe that is not done yet")
     run.add_argument("--dry-run", action="store_true", help="show the stages and the recipe, do nothing")
+    estimate = add("estimate", commands.estimate, "what grading will cost and take; asks and writes nothing")
+    _add_grade(estimate)
+    estimate.add_argument("--json", action="store_true", help="as JSON")
     _add_grade(add("grade", commands.grade, "score every row with an LLM judge"))
     _add_select(add("select", commands.select, "choose an arm's rows"))
     _add_train(add("train", commands.train, "fine-tune a base model on an arm"))
@@ -154,6 +159,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
         run = RunDirectory(args.run_dir or ("runs/demo" if args.command == "demo" else DEFAULT_RUN_DIR))
         recipe = _recipe(args, run)
+        if args.command in READ_ONLY:
+            args.act(commands.Context(args, run, recipe, console, logs=None))
+            return 0
         logs = Path(run.path("logs")) if run.is_local else Path(tempfile.mkdtemp(prefix="alpagasus-logs-"))
         console = _take_terminal(logs / f"{args.command}.log", args.run_dir)
         args.act(commands.Context(args, run, recipe, console, logs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,7 +28,8 @@ class Context:
     run: RunDirectory
     recipe: Recipe
     console: Console
-    logs: Path
+    logs: Path | None
+    """None for a command that writes nothing."""
 
 
 def arm_flags(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -70,6 +72,16 @@ def grade(context: Context) -> None:
         pipeline.grade()
         settings = context.recipe.grade
         context.console.result(f"{context.run.uri}/{context.run.reviews(settings.rubric, settings.model)}")
+
+
+def estimate(context: Context) -> None:
+    """Show what grading, and comparing where the recipe names test sets, would cost and take."""
+    # Imported here: --help and a wrong flag need not wait for it.
+    from alpagasus_ray.grade.estimating import estimate
+
+    made = estimate(context.run, context.recipe)
+    as_json = json.dumps(made.to_dict(), indent=2, ensure_ascii=False)
+    context.console.result(as_json if context.args.json else made.to_text())
 
 
 def select(context: Context) -> None:
@@ -143,6 +155,7 @@ def _pipeline(context: Context, keep_recipe: bool = True) -> Iterator[Pipeline]:
     from alpagasus_ray.ray_session import RaySession
 
     run = context.run
+    assert context.logs is not None
     with run.locked() if keep_recipe else nullcontext():
         before = run.read_text(run.recipe) if run.exists(run.recipe) else None
         if keep_recipe:

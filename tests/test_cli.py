@@ -324,6 +324,40 @@ def test_a_name_with_brackets_is_told_as_it_stands(ready: Shell, folder: Path) -
 # What goes well.
 
 
+def test_an_estimate_leaves_no_trace_and_asks_nobody(
+    light: Shell, folder: Path, endpoint: LoopbackServer
+) -> None:
+    """No key, no Ray, no log, no recipe: it may be looked at before anything is decided."""
+    before = {path for path in folder.rglob("*") if path.suffix != ".txt"}
+    judge = ["--judge", "openai", "--model", "gpt-4o-mini", "--requests-per-minute", "30"]
+    done = light.run(folder, "estimate", "--data", "good.json", *judge)
+    assert (done.code, done.error, done.loaded) == (0, "", [])
+    assert "to pay for         1\n" in done.out
+    assert "$0.15 in" in done.out
+    assert "30 requests a minute" in done.out
+    own = light.run(folder, "estimate", "--data", "good.json", "--base-url", endpoint.base_url, "--json")
+    assert json.loads(own.out)["grade"]["cost_usd"] is None
+    assert endpoint.asked.total() == 0
+    after = {path for path in folder.rglob("*") if path.suffix != ".txt"}
+    assert after - before == {folder / "loaded.json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--data", "missing.json"], "missing.json: no such file"),
+        ([], "--data"),
+        (["--data", "good.json", "--requests-per-minute", "0"], "requests_per_minute"),
+        (["--data", "good.json", "--set", "grade.tokenizer=empty"], "tokenizer.json"),
+        (["--data", "good.json", "--set", "generate.testsets=[missing.jsonl]"], "missing.jsonl"),
+    ],
+)
+def test_an_estimate_that_cannot_be_made_is_told(
+    light: Shell, folder: Path, arguments: list[str], says: str
+) -> None:
+    assert says in complaint(folder, light.run(folder, "estimate", *arguments))
+
+
 @pytest.mark.parametrize("arm", ["full", "v1.5", "top-4.5", "a_b"])
 def test_flags_make_an_arm_that_the_run_keeps(ready: Shell, folder: Path, arm: str) -> None:
     """Every name that the recipe allows: a dot is no border between sections here."""

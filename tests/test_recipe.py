@@ -16,6 +16,9 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import ArmSettings, Recipe, Section
 from alpagasus_ray.recipe_files import load_recipe, parse_recipe, recipe_names, require_key
 
+INPUT_PRICE = "input_usd_per_million_tokens"
+PRICE = f"{INPUT_PRICE}: 2, output_usd_per_million_tokens: 8"
+
 
 def complaint(act: Callable[[], Any]) -> str:
     """Return the one line that a user is told."""
@@ -82,6 +85,11 @@ def test_a_stored_recipe_is_taken_only_where_none_is_named(recipe_file: RecipeFi
         ("serve.engine.max_num_seqs=4", lambda recipe: recipe.serve.engine == {"max_num_seqs": 4}),
         ("arms.best={selector: top-k, k: 3}", lambda r: r.arms["best"] == ArmSettings(selector="top-k", k=3)),
         (" train.epochs =4", lambda recipe: recipe.train.epochs == 4),
+        (
+            f"prices={{gpt-4.1: {{{PRICE}}}}}",
+            lambda r: r.prices["gpt-4.1"].output_usd_per_million_tokens == 8,
+        ),
+        ("grade.requests_per_minute=500", lambda r: r.grade.requests_per_minute == 500),
     ],
 )
 def test_a_value_is_read_as_yaml(override: str, read: Callable[[Recipe], bool]) -> None:
@@ -107,6 +115,7 @@ def test_one_key_of_a_section_leaves_the_others(recipe_file: RecipeFile) -> None
         ("generate.max_new_token=3", "generate.max_new_token", "max_new_tokens"),
         ("serve.pord=3", "serve.pord", "port"),
         ("legder=here", "legder", "ledger"),
+        (f"prices={{gpt-4.1: {{{PRICE}, input_usd_per_million_token: 1}}}}", "prices.gpt-4.1", INPUT_PRICE),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest(override: str, wrong: str, right: str) -> None:
@@ -122,6 +131,12 @@ def test_a_key_that_is_near_to_none_gets_the_list() -> None:
 @pytest.mark.parametrize(
     ("override", "where"),
     [
+        ("grade.requests_per_minute=0", "grade.requests_per_minute"),
+        ("compare.tokens_per_minute=-1", "compare.tokens_per_minute"),
+        ("grade.max_cost_usd=0", "grade.max_cost_usd"),
+        ("prices={gpt-4o: 3}", "prices.gpt-4o"),
+        ("prices={gpt-4o: {input_usd_per_million_tokens: 3}}", "prices.gpt-4o.output_usd_per_million_tokens"),
+        ("prices.gpt-4o.input_usd_per_million_tokens=-3", "prices.gpt-4o"),
         ("train.epochs=three", "train.epochs"),
         ("train.epochs=2.5", "train.epochs"),
         ("train.epochs=0", "train.epochs"),

@@ -63,11 +63,9 @@ def judge_job(recipe: Recipe, settings: JudgeSettings, rubric: Rubric, reader: s
     """
     price = price_of(settings.judge, settings.model, recipe.prices, settings.base_url)
     if settings.max_cost_usd is not None and price is None:
-        raise UserError(
-            f"max_cost_usd needs the price of {settings.model}, which is not known: give it with --set 'prices="
-            f"{{{settings.model}: {{input_usd_per_million_tokens: X, output_usd_per_million_tokens: Y}}}}'"
-        )
-    account = settings.account or account_of(settings)
+        wanted = f"{{{settings.model}: {{input_usd_per_million_tokens: X, output_usd_per_million_tokens: Y}}}}"
+        raise UserError(f"max_cost_usd needs the price of {settings.model}: give it with --set 'prices={wanted}'")
+    account = account_of(settings)
     base = Storage(ledger)
     # Actors have another working directory: they get the whole path.
     folder = f"{base.root if base.is_local else base.uri}/{account}"

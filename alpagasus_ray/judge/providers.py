@@ -42,8 +42,10 @@ def account_of(settings: JudgeSettings) -> str:
     """Return the part of the ledger that a judge's replies are kept in.
 
     A model's name means one thing at one endpoint: what a test server on loopback said for
-    gpt-4o-mini must never be taken for OpenAI's word.
+    gpt-4o-mini must never be taken for OpenAI's word. The recipe's own name for it comes first.
     """
+    if settings.account is not None:
+        return settings.account
     where = (settings.base_url or "").rstrip("/")
     digest = hashlib.sha256(where.encode()).hexdigest()[:12] if where else "default"
     return f"{settings.judge}-{digest}"

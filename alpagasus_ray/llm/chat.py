@@ -43,7 +43,20 @@ class Request:
     @property
     def key(self) -> str:
         """The 64 hexadecimal digits under which the ledger keeps the reply."""
-        sent = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        sampling = self.sampling
+        values = {
+            "messages": [{"content": one.content, "role": one.role} for one in self.messages],
+            "model": self.model,
+            "raw_prompt": self.raw_prompt,
+            "sampling": {
+                "max_tokens": sampling.max_tokens,
+                "stop": sampling.stop,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+            },
+        }
+        # Spelt out in the order of the alphabet: asdict and sorting take three times as long.
+        sent = json.dumps(values, ensure_ascii=False)
         return hashlib.blake2b(sent.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
 
 

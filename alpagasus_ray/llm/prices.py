@@ -69,7 +69,7 @@ _OPENAI: dict[str, Price] = {
     "gpt-5.6-terra": Price(2.00, 12.00),
     "gpt-5.6-luna": Price(0.20, 1.20),
 }
-# https://platform.claude.com/docs/en/about-claude/pricing, and for models that are gone their last price there.
+# https://platform.claude.com/docs/en/about-claude/pricing, likewise.
 _ANTHROPIC: dict[str, Price] = {
     "claude-3-haiku": Price(0.25, 1.25),
     "claude-3-opus": Price(15.00, 75.00),

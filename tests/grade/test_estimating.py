@@ -1,0 +1,161 @@
+"""Estimates: what is asked is what grading would ask, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.console import Console
+from alpagasus_ray.corpus.committing import commit_corpus
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.grade.estimating import estimate
+from alpagasus_ray.judge.providers import account_of
+from alpagasus_ray.judge.requests import request_of
+from alpagasus_ray.judge.rubrics import RUBRICS
+from alpagasus_ray.llm.chat import Reply
+from alpagasus_ray.llm.ledger import Ledger
+from alpagasus_ray.llm.token_counts import token_counter
+from alpagasus_ray.recipe import GradeSettings, Recipe
+
+BAD_ROWS: list[Any] = [{"instruction": "No output."}, {"instruction": "", "output": "x"}, 5]
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [
+        {"instruction": f"Name number {i}.", "input": "", "output": "It is so. " * (1 + i % 7)}
+        for i in range(count)
+    ]
+
+
+def settings_with(data: Path, **sections: Any) -> Recipe:
+    grade = {"model": "gpt-4o-mini", **sections.pop("grade", {})}
+    return Recipe.model_validate({"corpus": {"data": str(data)}, "grade": grade, **sections})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([*rows(100), *BAD_ROWS, *rows(2)]))
+    return path
+
+
+def record(run: RunDirectory, settings: GradeSettings, some: list[dict[str, str]], tokens: int) -> None:
+    """Put replies into the ledger, as grading does."""
+    ledger = Ledger(f"{run.ledger}/{account_of(settings)}")
+    for row in some:
+        key = request_of(row, RUBRICS[settings.rubric], settings).key
+        ledger.record(key, Reply("4.5\nGood.", "stop", 300, tokens))
+    ledger.close()
+
+
+def test_only_rows_that_would_be_asked_are_counted(run: RunDirectory, data: Path) -> None:
+    made = estimate(run, settings_with(data))
+    assert (made.rows, made.set_aside, made.duplicates) == (102, 3, 2)
+    (grading,) = made.stages
+    assert (grading.calls, grading.calls_in_ledger, grading.calls_to_pay_for) == (100, 0, 100)
+    assert (grading.completion_tokens, grading.max_completion_tokens) == (9_000, 25_600)
+    assert grading.completion_tokens_by == "90 a reply assumed"
+
+
+def test_prompt_tokens_are_those_of_the_requests(run: RunDirectory, data: Path) -> None:
+    (grading,) = estimate(run, settings_with(data)).stages
+    requests = [request_of(row, RUBRICS["accuracy"], GradeSettings()) for row in rows(100)]
+    counter = token_counter("gpt-4o-mini")
+    assert grading.prompt_tokens == round(sum(counter.count(request) for request in requests))
+
+
+def test_a_sample_tells_the_tokens_of_many_rows(run: RunDirectory, tmp_path: Path) -> None:
+    """More rows than are counted one by one; the longer ones stand at the end."""
+    many = sorted(rows(12_000), key=lambda row: len(row["output"]))
+    path = tmp_path / "many.json"
+    path.write_text(json.dumps(many))
+    (grading,) = estimate(run, settings_with(path)).stages
+    counter = token_counter("gpt-4o-mini")
+    exact = sum(counter.count(request_of(row, RUBRICS["accuracy"], GradeSettings())) for row in many)
+    assert grading.prompt_tokens == pytest.approx(exact, rel=0.005)
+
+
+def test_what_the_ledger_knows_is_free_and_tells_how_long_replies_are(run: RunDirectory, data: Path) -> None:
+    recipe = settings_with(data)
+    record(run, recipe.grade, rows(100)[:40], tokens=120)
+    (grading,) = estimate(run, recipe).stages
+    assert (grading.calls, grading.calls_in_ledger, grading.calls_to_pay_for) == (100, 40, 60)
+    assert grading.completion_tokens == 60 * 120
+    assert grading.completion_tokens_by == "120 a reply as in the ledger"
+
+
+def test_a_few_replies_do_not_tell_how_long_replies_are(run: RunDirectory, data: Path) -> None:
+    recipe = settings_with(data)
+    record(run, recipe.grade, rows(3), tokens=1)
+    (grading,) = estimate(run, recipe).stages
+    assert (grading.calls_in_ledger, grading.completion_tokens) == (3, 97 * 90)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "gpt-4o"},
+        {"base_url": "http://127.0.0.1:9/v1"},
+        {"rubric": "helpfulness"},
+        {"max_tokens": 9},
+    ],
+)
+def test_another_judges_replies_are_not_taken_for_this_ones(
+    run: RunDirectory, data: Path, other: dict[str, Any]
+) -> None:
+    record(run, settings_with(data).grade, rows(100), tokens=120)
+    (grading,) = estimate(run, settings_with(data, grade=other)).stages
+    assert grading.calls_in_ledger == 0
+    assert grading.completion_tokens <= 100 * settings_with(data, grade=other).grade.max_tokens
+
+
+def test_nothing_is_written(run: RunDirectory, data: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    estimate(run, settings_with(data))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_has_its_rows_needs_no_data(run: RunDirectory, data: Path, console: Console) -> None:
+    recipe = settings_with(data)
+    commit_corpus(run, recipe.corpus, console)
+    data.unlink()
+    assert estimate(run, Recipe(grade=recipe.grade)).rows == 102
+
+
+def test_without_rows_there_is_nothing_to_estimate(run: RunDirectory) -> None:
+    with pytest.raises(UserError, match="--data"):
+        estimate(run, Recipe())
+
+
+def test_both_orders_of_each_pair_are_compared(run: RunDirectory, data: Path, tmp_path: Path) -> None:
+    testset = tmp_path / "prompts.jsonl"
+    testset.write_text("".join(json.dumps({"prompt": f"Why is {i} odd?"}) + "\n" for i in range(10)))
+    sections = {
+        "generate": {"testsets": [str(testset)], "max_new_tokens": 1_000},
+        "compare": {"model": "gpt-4-0613", "pairs": [["a", "b"], ["a", "c"], ["b", "c"]]},
+    }
+    _, comparing = estimate(run, settings_with(data, **sections)).stages
+    assert (comparing.stage, comparing.calls, comparing.calls_in_ledger) == ("compare", 60, None)
+    assert comparing.completion_tokens == 60 * 190
+    assert comparing.cost_usd is not None
+    assert comparing.max_cost_usd is not None
+    assert comparing.max_cost_usd > (60 * 2 * 1_000 * 30 + 60 * 256 * 60) / 1e6 > comparing.cost_usd
+
+
+def test_the_table_and_the_json_say_the_same(run: RunDirectory, data: Path) -> None:
+    made = estimate(run, settings_with(data))
+    values = json.loads(json.dumps(made.to_dict()))
+    assert (values["rows"], values["grade"]["calls_to_pay_for"]) == (102, 100)
+    assert "rows               102 (3 set aside, 2 twice in the file: not asked)" in made.to_text()
+    assert "to pay for         100" in made.to_text()
+
+
+def test_real_data_are_near_what_openais_tokenizer_counts(run: RunDirectory, shared_data: Path) -> None:
+    """9,225 requests have 1,770,501 tokens of o200k_base, chat format included."""
+    (grading,) = estimate(run, settings_with(shared_data / "random_9k.json")).stages
+    assert grading.calls == 9_225
+    assert grading.prompt_tokens == pytest.approx(1_770_501, rel=0.05)
