@@ -14,7 +14,7 @@ from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import describe_failures, read_rejected
 from alpagasus_ray.grade.reviews import Review
 from alpagasus_ray.judge.providers import judge_key
-from alpagasus_ray.judge.rubrics import RUBRICS
+from alpagasus_ray.judge.rubrics import Rubric
 from alpagasus_ray.llm.asking import failure_kind, num_passing
 from alpagasus_ray.manifests import Made, Manifest, RowDigest
 from alpagasus_ray.ray_session import RaySession
@@ -24,7 +24,9 @@ from alpagasus_ray.schemas import REVIEWS
 ROWS_PER_FILE = 100_000
 
 
-def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Console) -> Manifest:
+def grade(
+    run: RunDirectory, recipe: Recipe, rubric: Rubric, session: RaySession, console: Console
+) -> Manifest:
     """Commit RUN/reviews/<rubric>--<judge>/ and return its manifest.
 
     A row that the judge cannot be made to score is a failure with its reason, and counted. Raises
@@ -32,9 +34,9 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
     """
     settings = recipe.grade
     triplets = run.require(run.triplets, "grade --data FILE")
-    folder = run.reviews(settings.rubric, settings.model)
-    hashed = {**settings.shapes_result(), "rubric": settings.rubric, "reader": settings.reader}
-    grading = _Grading(run, recipe, folder)
+    folder = run.reviews(rubric.name, settings.model)
+    hashed = {**settings.shapes_result(), **rubric.shapes_result()}
+    grading = _Grading(run, recipe, rubric, folder)
     manifest, worked = run.make(
         folder,
         "grade",
@@ -45,7 +47,8 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
     )
     counts = manifest.counts
     console.say(
-        f"grade: {counts['scored']:,} of {counts['reviews']:,} rows scored by {settings.model}, "
+        f"grade: {counts['scored']:,} of {counts['reviews']:,} rows scored "
+        f"for {rubric.name} by {settings.model}, "
         + (f"{counts['asked']:,} asked" if worked else "done before")
         + (f"; not scored: {describe_failures(manifest.failures)}" if manifest.failures else "")
     )
@@ -55,10 +58,9 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
 class _Grading:
     """The rows to grade, and the grading of them."""
 
-    def __init__(self, run: RunDirectory, recipe: Recipe, folder: str) -> None:
-        self.run, self.recipe, self.folder = run, recipe, folder
+    def __init__(self, run: RunDirectory, recipe: Recipe, rubric: Rubric, folder: str) -> None:
+        self.run, self.recipe, self.rubric, self.folder = run, recipe, rubric, folder
         self.settings, self.ledger = recipe.grade, recipe.ledger or run.ledger
-        self.rubric = RUBRICS[recipe.grade.rubric]
         self.rows = pa.table({})
         self.num_asked = 0
 
@@ -71,7 +73,7 @@ class _Grading:
         triplets = self.run.read_tables(self.run.triplets)
         self.rows = triplets.filter(pc.invert(triplets["duplicate"])).select(["id", *self.rubric.fields])
         first = self.rows.slice(0, 1).to_pylist()[0]
-        pilot = ask_pilot(first, self.settings, self.settings.reader, self.rubric, self.ledger)
+        pilot = ask_pilot(first, self.settings, self.rubric.reader, self.rubric, self.ledger)
         self.num_asked = int(not pilot.from_ledger)
 
     def work(self, session: RaySession, console: Console) -> Made:
@@ -82,15 +84,17 @@ class _Grading:
         tally = _Tally(self.num_asked)
         self._write_set_aside(tally)
         with console.progress("grade", self.rows.num_rows) as progress:
-            chunks = judge_rows(self.rows, self.settings, self.settings.reader, self.rubric, self.ledger)
-            for number, table in enumerate(_tables(chunks, tally, self.recipe, progress.advance)):
+            chunks = judge_rows(self.rows, self.settings, self.rubric.reader, self.rubric, self.ledger)
+            for number, table in enumerate(
+                _tables(chunks, tally, self.rubric, self.settings, progress.advance)
+            ):
                 self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
-        return tally.made(self.settings)
+        return tally.made(self.settings, self.rubric)
 
     def _write_set_aside(self, tally: _Tally) -> None:
         """Give the rows that are no triplets a review that says why."""
         reviews = [
-            Review.of_rejected_row(row, self.settings.rubric, self.settings.model).to_dict()
+            Review.of_rejected_row(row, self.rubric.name, self.settings.model).to_dict()
             for row in read_rejected(self.run.read_text(self.run.rejected))
         ]
         tally.add_set_aside(reviews)
@@ -124,7 +128,7 @@ class _Tally:
         self.digest.add(reviews)
         self.failures.update(failure_kind(review["failure"]) for review in reviews)
 
-    def made(self, settings: GradeSettings) -> Made:
+    def made(self, settings: GradeSettings, rubric: Rubric) -> Made:
         failed = self.failures.total()
         return Made(
             counts={
@@ -135,7 +139,7 @@ class _Tally:
             },
             failures=self.failures,
             details={
-                "rubric": settings.rubric,
+                "rubric": rubric.name,
                 "judge_model": settings.model,
                 "passing_failures": num_passing(self.failures),
                 **self.tokens,
@@ -148,15 +152,14 @@ class _Tally:
 def _tables(
     chunks: Iterator[list[dict[str, Any]]],
     tally: _Tally,
-    recipe: Recipe,
+    rubric: Rubric,
+    settings: GradeSettings,
     advance: Callable[[int, str | None], None],
 ) -> Iterator[pa.Table]:
     """Yield files' worth of reviews while counting them."""
     waiting: list[dict[str, Any]] = []
     for judged in chunks:
-        reviews = [
-            Review.of_judged_row(row, recipe.grade.rubric, recipe.grade.model).to_dict() for row in judged
-        ]
+        reviews = [Review.of_judged_row(row, rubric.name, settings.model).to_dict() for row in judged]
         tally.add(reviews, judged)
         failed = tally.failures.total() - tally.set_aside
         advance(len(reviews), f"{failed:,} failed" if failed else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -26,7 +26,7 @@ CPUS_PER_ACTOR = 0.25
 def judge_rows(
     rows: pa.Table,
     settings: JudgeSettings,
-    reader: Literal["robust", "original"],
+    reader: str,
     rubric: Rubric,
     ledger: str,
 ) -> Iterator[list[dict[str, Any]]]:

@@ -227,6 +227,11 @@ def _whole(number: str) -> tuple[float, ...]:
     return ()
 
 
+def number_in(text: str) -> float | None:
+    """Return the number that a text is, with a decimal point or comma, or None where it is none."""
+    return next(iter(_whole(text.strip())), None)
+
+
 def arrange(statement: Iterable[ScoreLine], wanted: int) -> tuple[float, ...]:
     """Return the scores of the statement's lines in the order of the slots."""
     lines = list(statement)

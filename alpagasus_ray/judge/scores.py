@@ -4,23 +4,37 @@ A score that could not be read is never a number. Two readers: `original` reads 
 code read, so that published files come out the same; `robust` also reads the other ways in which judges
 write a score, and refuses whatever could mean two things: a lost review is counted, a wrong one is not
 noticed. `robust` looks for a score statement (a number, what it is out of, words of scoring) on the
-first lines, and never for a number in prose: "2 facts are wrong" is no score.
+first lines, and never for a number in prose: "2 facts are wrong" is no score. A third reader, `pattern`,
+is for rubrics of the user's own, which may ask for a score anywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import regex  # the user's patterns: other than in `re`, a search can be given up after some time
+
 from alpagasus_ray.judge.score_format import (
     EMPTY_REPLY,
     NO_SCORE,
     ONE_SCORE,
     SEVERAL_SCORES,
+    SLOW_PATTERN,
     ScoreFormat,
     UnreadableScoreError,
     on_scale,
 )
-from alpagasus_ray.judge.score_lines import ScoreLine, arrange, first_lines, read_line, refuse_second_opinion
+from alpagasus_ray.judge.score_lines import (
+    ScoreLine,
+    arrange,
+    first_lines,
+    number_in,
+    read_line,
+    refuse_second_opinion,
+)
+
+_PATTERN_TIMEOUT_S = 1.0
+"""A pattern that takes so long for one reply backtracks without end; it must not hold up the other rows."""
 
 Reader = Callable[[str, ScoreFormat], tuple[float, ...]]
 """Takes a reply and its rubric; returns scores_per_reply scores, finite and on the scale, in the order of
@@ -71,4 +85,25 @@ def robust(text: str, rubric: ScoreFormat) -> tuple[float, ...]:
     return on_scale(scores, rubric)
 
 
-READERS: dict[str, Reader] = {"original": original, "robust": robust}
+def pattern(text: str, rubric: ScoreFormat) -> tuple[float, ...]:
+    """Read what the one group of the rubric's own pattern matches, anywhere in the reply.
+
+    Where it matches several times, all must say the same: which of two scores is meant cannot be known,
+    and one of them may be quoted from the row. Who wants the last line's writes that into the pattern.
+    """
+    if not text.strip():
+        raise UnreadableScoreError(EMPTY_REPLY)
+    try:
+        found = regex.findall(rubric.pattern, text, timeout=_PATTERN_TIMEOUT_S) if rubric.pattern else []
+    except TimeoutError:
+        raise UnreadableScoreError(SLOW_PATTERN) from None
+    said = {number_in(number) for number in found}
+    if len(said) > 1:
+        raise UnreadableScoreError(SEVERAL_SCORES)
+    score = said.pop() if said else None
+    if score is None:
+        raise UnreadableScoreError(NO_SCORE)
+    return on_scale((score,), rubric)
+
+
+READERS: dict[str, Reader] = {"original": original, "robust": robust, "pattern": pattern}
