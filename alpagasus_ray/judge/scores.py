@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import regex  # the user's patterns: other than in `re`, a search can be given up after some time
 
+from alpagasus_ray.judge.quotations import refuse_quotation
 from alpagasus_ray.judge.score_format import (
     EMPTY_REPLY,
     NO_SCORE,
@@ -24,14 +25,8 @@ from alpagasus_ray.judge.score_format import (
     UnreadableScoreError,
     on_scale,
 )
-from alpagasus_ray.judge.score_lines import (
-    ScoreLine,
-    arrange,
-    first_lines,
-    number_in,
-    read_line,
-    refuse_second_opinion,
-)
+from alpagasus_ray.judge.score_lines import ScoreLine, first_lines, number_in, read_line
+from alpagasus_ray.judge.statements import arrange, refuse_second_opinion
 
 _PATTERN_TIMEOUT_S = 1.0
 """A pattern that takes so long for one reply backtracks without end; it must not hold up the other rows."""
@@ -68,11 +63,13 @@ def robust(text: str, rubric: ScoreFormat) -> tuple[float, ...]:
     and 7), one in each of two lines, or each beside the name of its assistant, in either order.
 
     Not read: a range or choice ("4-5", "4 or 5"), a vague bound ("4+"), a denominator other than the
-    scale's, a number inside prose, a second and different score in the line that follows.
+    scale's, a number inside prose or a quotation, a score that the next line contradicts or a later one
+    that is called final.
     """
     lines = first_lines(text)
     if not lines:
         raise UnreadableScoreError(NO_SCORE if text.strip() else EMPTY_REPLY)
+    refuse_quotation(lines)
     wanted = rubric.scores_per_reply
     statement: list[ScoreLine] = []
     for line in lines:
@@ -80,8 +77,7 @@ def robust(text: str, rubric: ScoreFormat) -> tuple[float, ...]:
         if sum(len(read.scores) for read in statement) >= wanted or not statement[-1].leads_on:
             break
     scores = arrange(statement, wanted)
-    if len(statement) < len(lines):
-        refuse_second_opinion(lines[len(statement)], statement[-1], rubric)
+    refuse_second_opinion(lines[len(statement) :], statement[-1], scores, rubric)
     return on_scale(scores, rubric)
 
 
