@@ -65,6 +65,7 @@ PURE = (
     "grade.reviews",
     "judge.answer_key",
     "judge.judging",
+    "judge.rubric_files",
     "judge.rubrics",
     "judge.scores",
     "llm.asking",

@@ -142,8 +142,9 @@ def _reader(value: str | dict[str, Any]) -> tuple[str, str]:
 
 
 def _first_complaint(error: ValidationError) -> str:
-    detail = error.errors()[0]
-    key = str(detail["loc"][0])
+    """Return what is wrong first; a key that is not known before the one that is missing for it."""
+    details = sorted(error.errors(), key=lambda detail: detail["loc"][0] in RubricFile.model_fields)
+    detail, key = details[0], str(details[0]["loc"][0])
     if key not in RubricFile.model_fields:
         return f"there is no key {key}.{nearest(key, RubricFile.model_fields)}"
     expected = {

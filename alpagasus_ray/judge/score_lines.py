@@ -228,5 +228,9 @@ def _whole(number: str) -> tuple[float, ...]:
 
 
 def number_in(text: str) -> float | None:
-    """Return the number that a text is, with a decimal point or comma, or None where it is none."""
-    return next(iter(_whole(text.strip())), None)
+    """Return the number that a text is, with a decimal point or comma, or None where it is none.
+
+    >>> number_in(" 4,5."), number_in("4/5")
+    (4.5, None)
+    """
+    return next(iter(_whole(text.strip().rstrip(".,"))), None)

@@ -30,9 +30,9 @@ def select(run: RunDirectory, recipe: Recipe, arm: str, console: Console) -> Man
     settings = arm_settings(recipe, arm)
     if settings.same_size_as == arm:
         raise UserError(f"arm {arm} takes its size from itself: name another arm")
+    check_rubric(run, recipe, arm)
     inputs = {run.triplets: run.require(run.triplets, "grade --data FILE")}
     if settings.by_score:
-        check_rubric(run, recipe, arm)
         reviews = _reviews(run, recipe, settings)
         inputs[reviews] = run.require(reviews, "grade")
     if settings.same_size_as:

@@ -374,6 +374,7 @@ PATTERN_REPLIES: list[tuple[str, str, float | str]] = [
     (r"Score: (\S+)", "Score: 4.5/5", "no score"),
     (r"Score: (\S+)", "Score: four", "no score"),
     (r"Score: (.*)", "Score:  4 ", 4.0),
+    (r"Score: ([0-9.]+)", "Score: 4.", 4.0),
     (r"Score: ([-0-9.]+)", "Score: -1", "out of scale"),
     (r"Score: ([0-9]+)", "Score: 45", "out of scale"),
     (r"Score: (\w+)", "Score: inf", "no score"),
@@ -389,7 +390,7 @@ PATTERN_REPLIES: list[tuple[str, str, float | str]] = [
     (r"Score: ([0-9.]+)\s*\Z", 'The response says "Score: 5".\nScore: 2\n', 2.0),
     (r"\A\s*Score: ([0-9.]+)", 'Score: 2\nThe response says "Score: 5".', 2.0),
     # one that would never end
-    (r"(?:(\d+)+)+x", "1" * 60, "pattern too slow"),
+    (r"(?:1|11|1+)+([ab])\Z", "1" * 60 + "!", "pattern too slow"),
 ]
 
 
