@@ -91,13 +91,19 @@ def _add_settings(command: argparse.ArgumentParser, section: str, flags: Flags) 
         command.add_argument(flag, type=kind, dest=f"{section}.{key}", help=f"{help} [{section}.{key}]")
 
 
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
 def _add_grade(command: argparse.ArgumentParser) -> None:
     data: Flags = {
         "--data": ("data", str, "a JSON file in the Alpaca form"),
         "--limit": ("limit", int, "grade only the first so many rows"),
     }
     _add_settings(command, "corpus", data)
-    rubric: Flags = {"--rubric": ("rubric", str, "accuracy or helpfulness")}
+    rubric: Flags = {
+        "--rubric": ("rubric", _split, "accuracy, helpfulness or a FILE.yaml; several: separated by commas")
+    }
     _add_settings(command, "grade", {**JUDGE_FLAGS, **rubric})
 
 
@@ -109,6 +115,7 @@ def _add_select(command: argparse.ArgumentParser) -> None:
     how.add_argument("--top-k", type=int, help="so many of the best rows")
     how.add_argument("--random", type=int, help="so many rows at random")
     how.add_argument("--random-as", metavar="ARM", help="as many rows at random as another arm has")
+    command.add_argument("--rubric", help="whose scores count, where a run has several rubrics")
     command.add_argument("--seed", type=int, help="of the draw, and of ties (0)")
 
 
@@ -136,7 +143,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
 def _add_generate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arm", required=True, help="the arm's name")
     flags: Flags = {
-        "--testsets": ("testsets", lambda text: text.split(","), "JSONL files, separated by commas"),
+        "--testsets": ("testsets", _split, "JSONL files, separated by commas"),
         "--base-url": ("base_url", str, "an endpoint that serves the arm already"),
     }
     _add_settings(command, "generate", flags)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, duration
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.judge.rubric_files import load_rubrics
 from alpagasus_ray.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ def arm_flags(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         (args.random_as is not None, {"selector": "random", "same_size_as": args.random_as}),
     ]
     chosen = [settings for given, settings in choices if given]
-    if chosen:
-        seed = {} if args.seed is None else {"seed": args.seed}
-        return {args.arm: {**chosen[0], **seed}}
-    return {} if args.seed is None else {args.arm: {"seed": args.seed}}
+    further = {"seed": args.seed, "rubric": args.rubric}
+    flags = {
+        **(chosen[0] if chosen else {}),
+        **{k: value for k, value in further.items() if value is not None},
+    }
+    return {args.arm: flags} if flags else {}
 
 
 def demo(context: Context) -> None:
@@ -66,12 +69,14 @@ def run(context: Context) -> None:
 
 
 def grade(context: Context) -> None:
-    """Commit the corpus and its reviews."""
+    """Commit the corpus and its reviews, rubric by rubric."""
+    settings = context.recipe.grade
+    rubrics = load_rubrics(settings)  # a slip in a rubric's file is told before anything is done
     with _pipeline(context) as pipeline:
         pipeline.corpus()
         pipeline.grade()
-        settings = context.recipe.grade
-        context.console.result(f"{context.run.uri}/{context.run.reviews(settings.rubric, settings.model)}")
+        for rubric in rubrics:
+            context.console.result(f"{context.run.uri}/{context.run.reviews(rubric.name, settings.model)}")
 
 
 def estimate(context: Context) -> None:

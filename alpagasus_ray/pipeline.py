@@ -14,12 +14,13 @@ from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.grade.grading import grade
 from alpagasus_ray.judge.providers import judge_key
+from alpagasus_ray.judge.rubric_files import load_rubrics
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.report.reporting import summary_table, write_report
-from alpagasus_ray.select.selecting import arm_settings, select
+from alpagasus_ray.select.selecting import arm_settings, check_rubric, select
 from alpagasus_ray.serve.endpoint import Endpoint
 from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, models_named_by_folder
 from alpagasus_ray.serve.ports import check_is_loopback, check_port_free
@@ -51,9 +52,10 @@ class Pipeline:
         arms = self.arms_in_order()
         pairs = self.recipe.compare.pairs
         grading, comparing = self.recipe.grade, self.recipe.compare
+        rubrics = load_rubrics(grading)
         return [
             f"corpus    {self.recipe.corpus.data}",
-            f"grade     {grading.rubric} by {grading.judge} {grading.model}",
+            *(f"grade     {rubric.name} by {grading.judge} {grading.model}" for rubric in rubrics),
             *(f"select    {arm}: {self.recipe.arms[arm].selector}" for arm in arms),
             *(
                 f"train     {arm}: {self.recipe.train.model}, {self.recipe.train.workers} workers"
@@ -76,7 +78,9 @@ class Pipeline:
                         f"compare.pairs names an arm {arm} that the recipe has not."
                         f"{nearest(arm, self.recipe.arms)} ([]: nothing is compared)"
                     )
-        self.arms_in_order()
+        for arm in self.arms_in_order():
+            check_rubric(self.run, self.recipe, arm)
+        load_rubrics(self.recipe.grade)
         if self.recipe.corpus.data is None and self.run.manifest(self.run.triplets) is None:
             raise UserError("no data: give --data FILE (or --set corpus.data=FILE)")
         judge_key(self.recipe.grade)
@@ -111,9 +115,10 @@ class Pipeline:
             self._toyworld()
         return commit_corpus(self.run, self.recipe.corpus, self.console)
 
-    def grade(self) -> Manifest:
-        """Commit the reviews."""
-        return grade(self.run, self.recipe, self.session, self.console)
+    def grade(self) -> None:
+        """Commit the reviews, one rubric after the other."""
+        for rubric in load_rubrics(self.recipe.grade):
+            grade(self.run, self.recipe, rubric, self.session, self.console)
 
     def select(self, arm: str) -> Manifest:
         """Commit an arm's rows."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 TOYWORLD = "toyworld"
 """In place of a path: the data, the base model or the test sets that the toy world makes."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-"""An arm's name: part of paths and of URLs."""
-
+"""The name of an arm or a rubric: part of paths and of URLs."""
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
 """An endpoint's address; without a user and password, since it is written down."""
@@ -85,8 +85,28 @@ class JudgeSettings(Section):
 class GradeSettings(JudgeSettings):
     """Pointwise grading. Defaults: the paper's judge (arXiv 2307.08701, section 2)."""
 
-    rubric: Literal["accuracy", "helpfulness"] = "accuracy"
-    reader: Literal["robust", "original"] = "robust"
+    rubric: tuple[Annotated[str, Field(min_length=1)], ...] = Field(("accuracy",), min_length=1)
+    """One or several: names of published rubrics, or files (named with a slash, .yaml or .yml)."""
+    reader: Literal["robust", "original"] | None = None
+    """How replies to the published rubrics are read; None: robust. A rubric file names its own reader."""
+    delimit: bool = False
+    """Put each text of a row between lines that it cannot forge, and tell the judge that it is data."""
+
+    @field_validator("rubric", mode="before")
+    @classmethod
+    def _one_is_a_list_too(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("rubric")
+    @classmethod
+    def _files_by_their_whole_path(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """The recipe is stored in the run, and must hold wherever the next command is typed."""
+
+        def whole(text: str) -> str:
+            is_file = "/" in text or text.endswith((".yaml", ".yml"))
+            return str(Path(text).expanduser().absolute()) if is_file else text
+
+        return tuple(map(whole, value))
 
 
 class ArmSettings(Section):
@@ -98,6 +118,8 @@ class ArmSettings(Section):
     count: int | None = Field(None, ge=1)
     same_size_as: Name | None = None
     """The random arm's size, by the name of another arm."""
+    rubric: Name | None = None
+    """Whose scores count; None: those of the first rubric that the recipe grades by."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -116,7 +138,14 @@ class ArmSettings(Section):
             raise ValueError(f"selector {self.selector} does not take {', '.join(sorted(given - allowed))}")
         if len(given) != min(len(allowed), 1):
             raise ValueError(f"selector {self.selector} needs {' or '.join(needed[self.selector])}")
+        if self.rubric is not None and not self.by_score:
+            raise ValueError(f"selector {self.selector} does not take rubric: it looks at no scores")
         return self
+
+    @property
+    def by_score(self) -> bool:
+        """Whether the rows are chosen by their scores."""
+        return self.selector in ("threshold", "top-k")
 
 
 class TrainSettings(Section):

@@ -35,7 +35,7 @@ def load_recipe(
     Flags win over overrides, overrides over the file. Raises UserError in one line that names the
     wrong key and the nearest right one.
     """
-    values = _read(name_or_file) if name_or_file else read_yaml(stored or "", "of the run")
+    values = _read(name_or_file) if name_or_file else read_yaml(stored or "", "recipe of the run")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -91,22 +91,25 @@ def _read(name_or_file: str) -> dict[str, Any]:
         raise UserError(
             f"recipe {name_or_file}: no such file or name.{nearest(name_or_file, recipe_names())}"
         )
-    return read_yaml(text, name_or_file)
+    return read_yaml(text, f"recipe {name_or_file}")
 
 
-def read_yaml(text: str, source: str) -> dict[str, Any]:
-    """Return the mapping in a YAML text; raises UserError that names the source and the line."""
+def read_yaml(text: str, source: str, example: str = "grade") -> dict[str, Any]:
+    """Return the mapping in a YAML text.
+
+    Raises UserError that names the source and the line; `example` is a key that a user may know.
+    """
     try:
         values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"recipe {source}{where}: {problem}") from error
+        raise UserError(f"{source}{where}: {problem}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UserError(f"recipe {source}: sections with keys are expected, such as `grade:`")
+        raise UserError(f"{source}: keys with values are expected, such as `{example}:`")
     return values
 
 

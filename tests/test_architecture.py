@@ -72,6 +72,7 @@ PURE = (
     "judge.answer_key",
     "judge.judging",
     "judge.requests",
+    "judge.rubric_files",
     "judge.rubrics",
     "judge.scores",
     "llm.asking",

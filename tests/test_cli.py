@@ -69,6 +69,7 @@ generate: {testsets: [prompts.jsonl]}
 compare: {judge: answer-key, pairs: [[random, full]]}
 """
 """A recipe in which everything is there."""
+OWN_RUBRIC = "template: 'Rate the style of {output}'\nscale: [1, 10]\nreader: {pattern: 'Style: ([0-9]+)'}\n"
 
 
 @dataclass
@@ -133,6 +134,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "broken.json").write_text('[{"instruction": "a",\n oops')
     (tmp_path / "bad.yaml").write_text("grade:\n  model: [\n")
     (tmp_path / "wrong.yaml").write_text("grade:\n  rubrik: accuracy\n")
+    (tmp_path / "own.yaml").write_text(OWN_RUBRIC)
+    (tmp_path / "typo.yaml").write_text(OWN_RUBRIC.replace("{output}", "{outptu}"))
     (tmp_path / "arms.yaml").write_text("arms:\n  filtered: {selector: threshold, threshold: 4.5}\n")
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hi?"}\n')
     (tmp_path / "whole.yaml").write_text(WHOLE)
@@ -168,6 +171,13 @@ def complaint(folder: Path, done: Done) -> str:
         (["grade", "--set", "grade.rubrik=accuracy"], 'grade.rubrik. Did you mean "rubric"?'),
         (["grade", "--set", "grade"], "section.key=value"),
         (["grade", "--rubric", "novelty"], "grade.rubric"),
+        (["grade", "--rubric", "accuracy,helpfullness"], '"helpfulness"'),
+        (["grade", "--rubric", "accuracy,"], "grade.rubric"),
+        (["grade", "--rubric", "missing.yaml"], "missing.yaml: no such file"),
+        (["grade", "--rubric", "typo.yaml"], '{outptu}. Did you mean "output"?'),
+        (["grade", "--rubric", "bad.yaml"], "bad.yaml, line"),
+        (["grade", "--rubric", "own.yaml", "--reader", "original"], "grade.reader is original"),
+        (["select", "--arm", "a", "--full", "--rubric", "accuracy"], "does not take rubric"),
         (["grade", "--max-concurrency", "0"], "grade.max_concurrency"),
         (["grade", "--limit", "0"], "corpus.limit"),
         (["select", "--arm", "a/b", "--full"], "a/b"),
@@ -221,6 +231,12 @@ def test_what_needs_no_ray_does_not_load_it(light: Shell, folder: Path, argument
         (["grade", "--data", "good.json"], "OPENAI_API_KEY"),
         (["grade", "--data", "good.json", "--api-key-env", "MY_KEY"], "MY_KEY"),
         (["grade", "--data", "good.json", "--judge", "answer-key"], "toy world"),
+        (["grade", "--data", "good.json", "--judge", "answer-key", "--rubric", "own.yaml"], "toy world"),
+        (
+            ["grade", "--data", "good.json", "--judge", "answer-key", "--set", "grade.delimit=true"],
+            "toy world",
+        ),
+        (["select", "--recipe", "arms.yaml", "--arm", "filtered", "--rubric", "own"], "by a rubric own"),
         (
             ["grade", "--data", "good.json", "--judge", "openai", "--base-url", "http://127.0.0.1:9/v1"],
             "127.0.0.1:9",
@@ -255,6 +271,11 @@ def test_what_cannot_be_done_is_told_before_ray_starts(
         ("compare.pairs=[[random, ful]]", '"full"'),
         ("grade.judge=openai", "OPENAI_API_KEY"),
         ("compare.judge=openai", "OPENAI_API_KEY"),
+        ("grade.rubric=typo.yaml", "{outptu}"),
+        (
+            "arms.best={selector: top-k, k: 1, rubric: helpfulness}",
+            "nothing is graded by a rubric helpfulness",
+        ),
         ("train.model=./nowhere", "./nowhere"),
         ("train.model=null", "--model"),
         ("corpus.data=missing.json", "missing.json"),
@@ -356,6 +377,25 @@ def test_an_estimate_that_cannot_be_made_is_told(
     light: Shell, folder: Path, arguments: list[str], says: str
 ) -> None:
     assert says in complaint(folder, light.run(folder, "estimate", *arguments))
+
+
+def test_a_rubric_from_a_file_is_asked_from_any_folder(
+    ready: Shell, folder: Path, endpoint: LoopbackServer
+) -> None:
+    """The first request goes out before Ray is to be started."""
+    url = ["--base-url", endpoint.base_url]
+    ready.run(folder, "grade", "--data", "good.json", "--rubric", "own.yaml", *url)
+    assert list(endpoint.asked) == ["Rate the style of An apple."]
+    (folder / "started.txt").unlink()
+
+    run_dir = str(folder / "runs/default")
+    ready.run(folder / "empty", "grade", "--run-dir", run_dir, "--data", str(folder / "good.json"))
+    assert (folder / "empty/started.txt").exists(), "the stored recipe does not hold in another folder"
+    assert endpoint.asked.total() == 1, "the reply is in the ledger"
+
+    (folder / "own.yaml").write_text(OWN_RUBRIC.replace("style", "tone"))
+    ready.run(folder, "grade", "--data", "good.json", "--rubric", "own.yaml", *url)
+    assert list(endpoint.asked)[1:] == ["Rate the tone of An apple."]
 
 
 @pytest.mark.parametrize("arm", ["full", "v1.5", "top-4.5", "a_b"])

@@ -211,6 +211,9 @@ def test_a_set_that_is_no_yaml_is_refused(value: str) -> None:
         ({"selector": "random", "count": -1}, "count"),
         ({"selector": "random", "same_size_as": "../x"}, "same_size_as"),
         ({"selector": "threshold", "threshold": "4,5"}, "threshold"),
+        ({"selector": "full", "rubric": "accuracy"}, "does not take rubric"),
+        ({"selector": "random", "count": 3, "rubric": "accuracy"}, "does not take rubric"),
+        ({"selector": "threshold", "threshold": 4, "rubric": "../x"}, "rubric"),
     ],
 )
 def test_an_arm_has_what_its_selector_needs(arm: dict[str, Any], complains: str) -> None:
@@ -221,6 +224,34 @@ def test_an_arm_has_what_its_selector_needs(arm: dict[str, Any], complains: str)
 
 def test_a_threshold_of_zero_is_a_threshold() -> None:
     assert parse_recipe({"arms": {"a": {"selector": "threshold", "threshold": 0}}}).arms["a"].threshold == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("accuracy", ("accuracy",)),
+        ("[accuracy, helpfulness]", ("accuracy", "helpfulness")),
+        ("[accuracy, /a/mine.yaml]", ("accuracy", "/a/mine.yaml")),
+        ("mine.yml", (str(Path("mine.yml").absolute()),)),
+        ("./mine", (str(Path("mine").absolute()),)),
+        ("~/mine.yaml", (str(Path("~/mine.yaml").expanduser()),)),
+    ],
+)
+def test_rubrics_are_names_or_files_and_one_or_several(written: str, read: tuple[str, ...]) -> None:
+    recipe = load_recipe(None, [f"grade.rubric={written}"])
+    assert recipe.grade.rubric == read
+    assert load_recipe(None, stored=recipe.to_yaml()) == recipe
+
+
+@pytest.mark.parametrize("written", ["[]", "''", "[accuracy, '']", "5", "null", "{a: b}"])
+def test_what_names_no_rubric_is_refused(written: str) -> None:
+    assert "grade.rubric" in complaint(lambda: load_recipe(None, [f"grade.rubric={written}"]))
+
+
+def test_an_arm_may_say_whose_scores_count() -> None:
+    arms = {"a": {"selector": "top-k", "k": 3, "rubric": "helpfulness"}, "b": {"selector": "top-k", "k": 3}}
+    recipe = parse_recipe({"arms": arms})
+    assert (recipe.arms["a"].rubric, recipe.arms["b"].rubric) == ("helpfulness", None)
 
 
 def test_one_worker_is_all_that_single_runs() -> None:

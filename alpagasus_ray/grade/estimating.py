@@ -15,7 +15,8 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.forecasts import Forecast, Workload, forecast
 from alpagasus_ray.judge.providers import account_of
 from alpagasus_ray.judge.requests import request_of
-from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, RUBRICS
+from alpagasus_ray.judge.rubric_files import load_rubrics
+from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
 from alpagasus_ray.llm.chat import Request
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.token_counts import TokenCounter, token_counter
@@ -133,7 +134,8 @@ class _RowTally:
 def _grading(run: RunDirectory, recipe: Recipe, rows: Iterable[Mapping[str, str]]) -> Forecast:
     settings = recipe.grade
     counter = token_counter(settings.model, settings.tokenizer)
-    requests = (request_of(row, RUBRICS[settings.rubric], settings) for row in rows)
+    rubrics = load_rubrics(settings)
+    requests = (request_of(row, rubric, settings) for row in rows for rubric in rubrics)
     replies = _LedgerReplies(f"{recipe.ledger or run.ledger}/{account_of(settings)}")
     prompts, num_known = _SampledSum(), 0
     for chunk in _chunks(requests, CHUNK):

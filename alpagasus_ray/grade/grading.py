@@ -16,7 +16,7 @@ from alpagasus_ray.grade.places import RowsAtPlaces, places_of_triplets
 from alpagasus_ray.grade.reviews import Review
 from alpagasus_ray.judge.jobs import Bill, judge_job
 from alpagasus_ray.judge.providers import judge_key
-from alpagasus_ray.judge.rubrics import RUBRICS
+from alpagasus_ray.judge.rubrics import Rubric
 from alpagasus_ray.llm.asking import failure_kind, num_passing
 from alpagasus_ray.manifests import Made, Manifest, RowDigest
 from alpagasus_ray.ray_session import RaySession
@@ -26,7 +26,9 @@ from alpagasus_ray.schemas import REVIEWS
 ROWS_PER_FILE = 100_000
 
 
-def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Console) -> Manifest:
+def grade(
+    run: RunDirectory, recipe: Recipe, rubric: Rubric, session: RaySession, console: Console
+) -> Manifest:
     """Commit RUN/reviews/<rubric>--<judge>/ and return its manifest.
 
     A row that the judge cannot be made to score is a failure with its reason, and counted. Raises
@@ -34,9 +36,9 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
     """
     settings = recipe.grade
     triplets = run.require(run.triplets, "grade --data FILE")
-    folder = run.reviews(settings.rubric, settings.model)
-    hashed = {**settings.shapes_result(), "rubric": settings.rubric, "reader": settings.reader}
-    grading = _Grading(run, recipe, folder)
+    folder = run.reviews(rubric.name, settings.model)
+    hashed = {**settings.shapes_result(), **rubric.shapes_result()}
+    grading = _Grading(run, recipe, rubric, folder)
     manifest, worked = run.make(
         folder,
         "grade",
@@ -47,7 +49,8 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
     )
     counts = manifest.counts
     console.say(
-        f"grade: {counts['scored']:,} of {counts['reviews']:,} rows scored by {settings.model}, "
+        f"grade: {counts['scored']:,} of {counts['reviews']:,} rows scored "
+        f"for {rubric.name} by {settings.model}, "
         + (f"{counts['asked']:,} asked" if worked else "done before")
         + (f"; not scored: {describe_failures(manifest.failures)}" if manifest.failures else "")
     )
@@ -62,10 +65,9 @@ def _rows_to_grade(triplets: Manifest) -> int:
 class _Grading:
     """The rows to grade, and the grading of them."""
 
-    def __init__(self, run: RunDirectory, recipe: Recipe, folder: str) -> None:
-        self.run, self.recipe, self.folder = run, recipe, folder
+    def __init__(self, run: RunDirectory, recipe: Recipe, rubric: Rubric, folder: str) -> None:
+        self.run, self.recipe, self.rubric, self.folder = run, recipe, rubric, folder
         self.settings = recipe.grade
-        self.rubric = RUBRICS[recipe.grade.rubric]
         self.places = pa.table({})
 
     def ask_first_row(self) -> None:
@@ -75,7 +77,7 @@ class _Grading:
 
         judge_key(self.settings)
         ledger = self.recipe.ledger or self.run.ledger
-        self.job = judge_job(self.recipe, self.settings, self.rubric, self.settings.reader, ledger)
+        self.job = judge_job(self.recipe, self.settings, self.rubric, self.rubric.reader, ledger)
         self.places = places_of_triplets(self.run)
         rows_of = RowsAtPlaces(self.run.root if self.run.is_local else self.run.uri, self.rubric.fields)
         first = rows_of(self.places.slice(0, 1)).slice(0, 1).to_pylist()[0]
@@ -93,15 +95,16 @@ class _Grading:
         blocks = [self.places.slice(number, 1) for number in range(self.places.num_rows)]
         with console.progress("grade", num_rows) as progress:
             chunks = judge_rows(blocks, self.job)
-            for number, table in enumerate(_tables(chunks, self.tally, self.recipe, progress.advance)):
+            tables = _tables(chunks, self.tally, self.rubric, self.settings, progress.advance)
+            for number, table in enumerate(tables):
                 self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
         self.tally.bill.raise_if_stopped("grade", num_rows, self.settings.max_cost_usd)
-        return self.tally.made(self.settings)
+        return self.tally.made(self.settings, self.rubric)
 
     def _write_set_aside(self, tally: _Tally) -> None:
         """Give the rows that are no triplets a review that says why."""
         reviews = [
-            Review.of_rejected_row(row, self.settings.rubric, self.settings.model).to_dict()
+            Review.of_rejected_row(row, self.rubric.name, self.settings.model).to_dict()
             for row in read_rejected(self.run.read_text(self.run.rejected))
         ]
         tally.add_set_aside(reviews)
@@ -135,7 +138,7 @@ class _Tally:
         self.digest.add(reviews)
         self.failures.update(failure_kind(review["failure"]) for review in reviews)
 
-    def made(self, settings: GradeSettings) -> Made:
+    def made(self, settings: GradeSettings, rubric: Rubric) -> Made:
         failed = self.failures.total()
         return Made(
             counts={
@@ -146,7 +149,7 @@ class _Tally:
             },
             failures=self.failures,
             details={
-                "rubric": settings.rubric,
+                "rubric": rubric.name,
                 "judge_model": settings.model,
                 "passing_failures": num_passing(self.failures),
                 **self.tokens,
@@ -159,15 +162,14 @@ class _Tally:
 def _tables(
     chunks: Iterator[list[dict[str, Any]]],
     tally: _Tally,
-    recipe: Recipe,
+    rubric: Rubric,
+    settings: GradeSettings,
     advance: Callable[[int, str | None], None],
 ) -> Iterator[pa.Table]:
     """Yield files' worth of reviews while counting them."""
     waiting: list[dict[str, Any]] = []
     for judged in chunks:
-        reviews = [
-            Review.of_judged_row(row, recipe.grade.rubric, recipe.grade.model).to_dict() for row in judged
-        ]
+        reviews = [Review.of_judged_row(row, rubric.name, settings.model).to_dict() for row in judged]
         tally.add(reviews, judged)
         failed = tally.failures.total() - tally.set_aside
         notes = [tally.bill.words(), f"{failed:,} failed" if failed else None]

@@ -63,8 +63,11 @@ def judge_job(recipe: Recipe, settings: JudgeSettings, rubric: Rubric, reader: s
     """
     price = price_of(settings.judge, settings.model, recipe.prices, settings.base_url)
     if settings.max_cost_usd is not None and price is None:
-        wanted = f"{{{settings.model}: {{input_usd_per_million_tokens: X, output_usd_per_million_tokens: Y}}}}"
-        raise UserError(f"max_cost_usd needs the price of {settings.model}: give it with --set 'prices={wanted}'")
+        wanted = "{input_usd_per_million_tokens: X, output_usd_per_million_tokens: Y}"
+        raise UserError(
+            f"max_cost_usd needs the price of {settings.model}: give it with --set "
+            f"'prices={{{settings.model}: {wanted}}}'"
+        )
     account = account_of(settings)
     base = Storage(ledger)
     # Actors have another working directory: they get the whole path.

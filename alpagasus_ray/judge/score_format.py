@@ -11,7 +11,8 @@ ONE_SCORE = "one score of two"
 SEVERAL_SCORES = "several scores"
 OUT_OF_SCALE = "out of scale"
 NOT_FINITE = "not finite"
-REASONS = (EMPTY_REPLY, NO_SCORE, ONE_SCORE, SEVERAL_SCORES, OUT_OF_SCALE, NOT_FINITE)
+SLOW_PATTERN = "pattern too slow"
+REASONS = (EMPTY_REPLY, NO_SCORE, ONE_SCORE, SEVERAL_SCORES, OUT_OF_SCALE, NOT_FINITE, SLOW_PATTERN)
 """All reasons there are, so that failures can be counted by them."""
 
 
@@ -34,6 +35,11 @@ class ScoreFormat(Protocol):
     @property
     def scores_per_reply(self) -> int:
         """1 for grading, 2 for comparing."""
+        ...
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression of the reader `pattern`, with one group; empty where there is none."""
         ...
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alpagasus_ray.judge.score_format import (
     NO_SCORE,
     NOT_FINITE,
-    ONE_SCORE,
     OUT_OF_SCALE,
     SEVERAL_SCORES,
     ScoreFormat,
@@ -21,13 +18,12 @@ from alpagasus_ray.judge.score_format import (
 
 _MAX_CHARS = 4_000  # a statement stands at the start; replies may be of any length
 _MAX_LINES = 8
-_MAX_RESTATEMENT_CHARS = 200  # a line that states a score a second time is short; others need no reading
 _ALIKE = str.maketrans(
     {"．": ".", "٫": ".", "，": ",", "：": ":", "／": "/", "−": "-", "–": "-", "‐": "-", "‑": "-"}
     | {"—": " - ", "’": "'", "（": "(", "）": ")", "∞": " infinity "}
     | dict.fromkeys("\u200b\u2060\ufeff\ue001\ue002", "")
 )
-_MARKUP = re.compile(r"^(?:> )+|</?[A-Za-z]\w*>|[*`#\"~|$\\]+")
+_MARKUP = re.compile(r"^(?:> )+|</?[A-Za-z]\w*>|[*`#\"|$\\]+")
 _EMPHASIS = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 _LIST_MARKER = re.compile(r"^\(?[12][.)] (?=\S)")
 
@@ -105,7 +101,8 @@ _NUMERIC = re.compile(r"[+-]?[.,]?\d[\d.,]*")
 _PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
-_VAGUE = frozenset("<>≤≥±+^%?")
+_VAGUE = frozenset("<>≤≥±+^%?~≈")
+_VAGUE_ENDING = re.compile(r"\d-$|\?$")  # "4-", and whatever is only asked
 _INFINITE = frozenset({"inf", "infinity", "nan"})
 
 
@@ -123,17 +120,17 @@ _FILLERS = _vocabulary("a an and for the vs versus while whereas ai assistants w
 _PREPOSITIONS = _vocabulary("on in from to with by for according based")
 _NOUNS = _vocabulary("input output instruction model ai assistant point total value result")
 _LEAD_IN = (_LABELS | _FIRST_PERSON | _GIVING | _FILLERS | _PREPOSITIONS | _NOUNS) | _vocabulary(
-    """this that it its i'm me my our would will be is are was as at of overall final here response answer
-    given json solid"""
+    """this that it its so thus therefore hence i'm me my our would will be is are was as at of overall
+    final here response answer assistant's response's given json solid"""
 )
 """The words that may lead up to a score; any other word makes the line prose."""
 _NOT_BEFORE_SCORE = _PREPOSITIONS | _NOUNS
 """Words of scoring that count something else when the number follows at once: "based on 2 points"."""
 _UNITS = _vocabulary("point points star stars")
 _FOLLOW = _vocabulary("because since explanation reason reasoning due overall respectively")
-_FOLLOW_LABELLED = _FOLLOW | _vocabulary("for given based on in with but is")
-_ARRANGEMENTS = {"ss": 1, "1s2s": 1, "s1s2": 1, "12ss": 1, "2s1s": -1, "s2s1": -1, "21ss": -1}
-"""Orders in which two scores (s) and the names of their assistants may stand; -1: assistant 2 comes first."""
+_FOLLOW_LABELLED = _FOLLOW | _vocabulary("for given based on in with but")
+_IS_GIVEN = _vocabulary("given assigned awarded appropriate fair justified warranted deserved")
+"""What may be said of a score that is meant: "4 is fair", and not "5 is too high"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +149,14 @@ def read_line(line: str, rubric: ScoreFormat) -> ScoreLine:
     """Raise UnreadableScoreError where the line holds numbers but is no score statement."""
     wanted = rubric.scores_per_reply
     line = _without_markup(line)
-    tokens = _TOKEN.findall(_score_sentence(line, rubric))
+    sentence = _score_sentence(line, rubric)
+    tokens = _TOKEN.findall(sentence)
     words = {token.casefold() for token in tokens if _is_word(token)}
     if words & _INFINITE and words - _INFINITE <= _LEAD_IN:
         raise UnreadableScoreError(NOT_FINITE)
     places = [place for place, token in enumerate(tokens) if _NUMERIC.fullmatch(token)]
     values = dict(zip(places, _values([tokens[place] for place in places], wanted), strict=True))
-    if places and not _states_a_score(tokens, places):
+    if places and (_VAGUE_ENDING.search(sentence) or not _states_a_score(tokens, places)):
         raise UnreadableScoreError(NO_SCORE)
     marks = {_NAME_1: "1", _NAME_2: "2"}
     return ScoreLine(
@@ -172,13 +170,13 @@ def read_line(line: str, rubric: ScoreFormat) -> ScoreLine:
 
 
 def _score_sentence(line: str, rubric: ScoreFormat) -> str:
-    """Return the first sentence with a number in it, names and scale apart; or else the whole line."""
+    """Return the first sentence with a number other than names and scales; or else the whole line."""
     for sentence in _SENTENCE_END.split(line):
         marked = _with_marked_names(sentence, rubric.scores_per_reply)
         bare = _without_scale(marked, rubric.scale)
         if any(map(str.isdecimal, bare)):
             return bare
-    return _with_marked_names(line, rubric.scores_per_reply)
+    return _without_scale(_with_marked_names(line, rubric.scores_per_reply), rubric.scale)
 
 
 def _is_word(token: str) -> bool:
@@ -198,6 +196,8 @@ def _states_a_score(tokens: list[str], places: list[int]) -> bool:
     if any(padded[place] in _NOT_BEFORE_SCORE for place in places):
         return False
     after = [word for word in folded[places[-1] + 1 :] if word not in _UNITS]
+    if after[:1] == ["is"]:
+        return bool(before and _IS_GIVEN & set(after[1:2]))
     return not after or not _is_word(after[0]) or after[0] in (_FOLLOW_LABELLED if before else _FOLLOW)
 
 
@@ -227,34 +227,10 @@ def _whole(number: str) -> tuple[float, ...]:
     return ()
 
 
-def arrange(statement: Iterable[ScoreLine], wanted: int) -> tuple[float, ...]:
-    """Return the scores of the statement's lines in the order of the slots."""
-    lines = list(statement)
-    scores = tuple(score for line in lines for score in line.scores)
-    if len(scores) < wanted:
-        raise UnreadableScoreError(ONE_SCORE if scores else NO_SCORE)
-    if wanted == 1:
-        return scores
-    scoring = [line for line in lines if line.scores]
-    order = "".join(line.order for line in scoring)
-    if order == "ss":
-        # Two bare lines are the two values asked for; two labelled ones may be two criteria of one answer.
-        if len(scoring) > 1 and any(line.has_words for line in scoring):
-            raise UnreadableScoreError(SEVERAL_SCORES)
-        order = "".join(line.order for line in lines if not line.scores) + order
-    if order not in _ARRANGEMENTS:
-        raise UnreadableScoreError(SEVERAL_SCORES)
-    return scores[:: _ARRANGEMENTS[order]]
+def number_in(text: str) -> float | None:
+    """Return the number that a text is, with a decimal point or comma, or None where it is none.
 
-
-def refuse_second_opinion(line: str, said: ScoreLine, rubric: ScoreFormat) -> None:
-    """Raise where the next line states another score in the same manner: then neither is the score."""
-    if len(line) > _MAX_RESTATEMENT_CHARS:
-        return
-    again = None
-    with contextlib.suppress(UnreadableScoreError):
-        again = read_line(line, rubric)
-    if not again or again.scores == said.scores or again.has_words != said.has_words:
-        return
-    if len(again.scores) == len(said.scores) == rubric.scores_per_reply:
-        raise UnreadableScoreError(SEVERAL_SCORES)
+    >>> number_in(" 4,5."), number_in("4/5")
+    (4.5, None)
+    """
+    return next(iter(_whole(text.strip().rstrip(".,"))), None)

@@ -4,23 +4,32 @@ A score that could not be read is never a number. Two readers: `original` reads 
 code read, so that published files come out the same; `robust` also reads the other ways in which judges
 write a score, and refuses whatever could mean two things: a lost review is counted, a wrong one is not
 noticed. `robust` looks for a score statement (a number, what it is out of, words of scoring) on the
-first lines, and never for a number in prose: "2 facts are wrong" is no score.
+first lines, and never for a number in prose: "2 facts are wrong" is no score. A third reader, `pattern`,
+is for rubrics of the user's own, which may ask for a score anywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import regex  # the user's patterns: other than in `re`, a search can be given up after some time
+
+from alpagasus_ray.judge.quotations import refuse_quotation
 from alpagasus_ray.judge.score_format import (
     EMPTY_REPLY,
     NO_SCORE,
     ONE_SCORE,
     SEVERAL_SCORES,
+    SLOW_PATTERN,
     ScoreFormat,
     UnreadableScoreError,
     on_scale,
 )
-from alpagasus_ray.judge.score_lines import ScoreLine, arrange, first_lines, read_line, refuse_second_opinion
+from alpagasus_ray.judge.score_lines import ScoreLine, first_lines, number_in, read_line
+from alpagasus_ray.judge.statements import arrange, refuse_second_opinion
+
+_PATTERN_TIMEOUT_S = 1.0
+"""A pattern that takes so long for one reply backtracks without end; it must not hold up the other rows."""
 
 Reader = Callable[[str, ScoreFormat], tuple[float, ...]]
 """Takes a reply and its rubric; returns scores_per_reply scores, finite and on the scale, in the order of
@@ -54,11 +63,13 @@ def robust(text: str, rubric: ScoreFormat) -> tuple[float, ...]:
     and 7), one in each of two lines, or each beside the name of its assistant, in either order.
 
     Not read: a range or choice ("4-5", "4 or 5"), a vague bound ("4+"), a denominator other than the
-    scale's, a number inside prose, a second and different score in the line that follows.
+    scale's, a number inside prose or a quotation, a score that the next line contradicts or a later one
+    that is called final.
     """
     lines = first_lines(text)
     if not lines:
         raise UnreadableScoreError(NO_SCORE if text.strip() else EMPTY_REPLY)
+    refuse_quotation(lines)
     wanted = rubric.scores_per_reply
     statement: list[ScoreLine] = []
     for line in lines:
@@ -66,9 +77,29 @@ def robust(text: str, rubric: ScoreFormat) -> tuple[float, ...]:
         if sum(len(read.scores) for read in statement) >= wanted or not statement[-1].leads_on:
             break
     scores = arrange(statement, wanted)
-    if len(statement) < len(lines):
-        refuse_second_opinion(lines[len(statement)], statement[-1], rubric)
+    refuse_second_opinion(lines[len(statement) :], statement[-1], scores, rubric)
     return on_scale(scores, rubric)
 
 
-READERS: dict[str, Reader] = {"original": original, "robust": robust}
+def pattern(text: str, rubric: ScoreFormat) -> tuple[float, ...]:
+    """Read what the one group of the rubric's own pattern matches, anywhere in the reply.
+
+    Where it matches several times, all must say the same: which of two scores is meant cannot be known,
+    and one of them may be quoted from the row. Who wants the last line's writes that into the pattern.
+    """
+    if not text.strip():
+        raise UnreadableScoreError(EMPTY_REPLY)
+    try:
+        found = regex.findall(rubric.pattern, text, timeout=_PATTERN_TIMEOUT_S) if rubric.pattern else []
+    except TimeoutError:
+        raise UnreadableScoreError(SLOW_PATTERN) from None
+    said = {number_in(number) for number in found}
+    if len(said) > 1:
+        raise UnreadableScoreError(SEVERAL_SCORES)
+    score = said.pop() if said else None
+    if score is None:
+        raise UnreadableScoreError(NO_SCORE)
+    return on_scale((score,), rubric)
+
+
+READERS: dict[str, Reader] = {"original": original, "robust": robust, "pattern": pattern}

@@ -12,6 +12,7 @@ TITLES = {"reviews": "Grading", "models": "Training", "answers": "Answers", "ver
 DETAILS_SHOWN = ("model", "strategy", "workers")
 """What is no setting by which an artifact is compared, and a reader wants to know all the same."""
 HASH = re.compile(r"[0-9a-f]{64}")
+MAX_CHARACTERS = 120
 
 
 def settings_shown(manifests: Mapping[str, Manifest]) -> dict[str, dict[str, str]]:
@@ -40,13 +41,15 @@ def rules_used(manifests: Mapping[str, Manifest]) -> list[str]:
 
 
 def _words(value: Any) -> str | None:
-    """Return a value in words; None for what tells a reader nothing: hashes, lists of names, no value."""
+    """Return a value in words; None for what a reader has no use for here: hashes, lists, whole prompts."""
     if isinstance(value, dict):
         words = {name: _words(inner) for name, inner in value.items()}
         if all(HASH.fullmatch(str(inner)) for inner in value.values()):
             return ", ".join(value) or None
         return ", ".join(f"{name} {inner}" for name, inner in words.items() if inner) or None
-    if value is None or isinstance(value, list | tuple) or HASH.fullmatch(str(value)):
+    if value in (None, "") or isinstance(value, list | tuple) or HASH.fullmatch(str(value)):
+        return None
+    if len(str(value)) > MAX_CHARACTERS or "\n" in str(value):
         return None
     # Some servers are reached with a user and a password in the address.
     return re.sub(r"//[^/@]*@", "//", str(value))

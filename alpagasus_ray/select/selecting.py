@@ -13,6 +13,7 @@ from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import read_rejected
 from alpagasus_ray.errors import UserError, nearest
+from alpagasus_ray.judge.rubric_files import load_rubric
 from alpagasus_ray.llm.asking import SET_ASIDE
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import ArmSettings, Recipe
@@ -29,9 +30,10 @@ def select(run: RunDirectory, recipe: Recipe, arm: str, console: Console) -> Man
     settings = arm_settings(recipe, arm)
     if settings.same_size_as == arm:
         raise UserError(f"arm {arm} takes its size from itself: name another arm")
+    check_rubric(run, recipe, arm)
     inputs = {run.triplets: run.require(run.triplets, "grade --data FILE")}
-    if settings.selector in ("threshold", "top-k"):
-        reviews = run.reviews(recipe.grade.rubric, recipe.grade.model)
+    if settings.by_score:
+        reviews = _reviews(run, recipe, settings)
         inputs[reviews] = run.require(reviews, "grade")
     if settings.same_size_as:
         other = run.arm(settings.same_size_as)
@@ -57,6 +59,22 @@ def arm_settings(recipe: Recipe, arm: str) -> ArmSettings:
         known = nearest(arm, recipe.arms) if recipe.arms else " The recipe has no arms yet."
         raise UserError(f"there is no arm {arm}.{known}")
     return recipe.arms[arm]
+
+
+def check_rubric(run: RunDirectory, recipe: Recipe, arm: str) -> None:
+    """Raise UserError where an arm goes by a rubric that is neither graded nor going to be."""
+    rubric = arm_settings(recipe, arm).rubric
+    if rubric is None or run.manifest(run.reviews(rubric, recipe.grade.model)):
+        return
+    known = [load_rubric(text).name for text in recipe.grade.rubric]
+    if rubric not in known:
+        raise UserError(f"arm {arm}: nothing is graded by a rubric {rubric}.{nearest(rubric, known)}")
+
+
+def _reviews(run: RunDirectory, recipe: Recipe, settings: ArmSettings) -> str:
+    """Return the folder of the reviews that an arm is chosen by."""
+    rubric = settings.rubric or load_rubric(recipe.grade.rubric[0]).name
+    return run.reviews(rubric, recipe.grade.model)
 
 
 @dataclass(frozen=True)
@@ -95,9 +113,8 @@ def _candidates(
     run: RunDirectory, recipe: Recipe, triplets: pa.Table, settings: ArmSettings
 ) -> list[Candidate]:
     reviews: dict[str, dict[str, Any]] = {}
-    if settings.selector in ("threshold", "top-k"):
-        folder = run.reviews(recipe.grade.rubric, recipe.grade.model)
-        table = run.read_tables(folder).select(["triplet_id", "score", "failure"])
+    if settings.by_score:
+        table = run.read_tables(_reviews(run, recipe, settings)).select(["triplet_id", "score", "failure"])
         reviews = {row["triplet_id"]: row for row in table.to_pylist()}
     return [
         Candidate(

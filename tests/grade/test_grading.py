@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
-from tests.loopback import LoopbackServer, error
+from tests.loopback import Body, LoopbackServer, error
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,8 @@ def grade_command(data: Path, run_dir: Path, endpoint: LoopbackServer, *flags: s
     return [*command, "--run-dir", str(run_dir), *judge, *flags]
 
 
-def scores(run: RunDirectory) -> dict[str, float | None]:
-    table = run.read_tables(run.reviews("accuracy", "some-judge"))
+def scores(run: RunDirectory, rubric: str = "accuracy") -> dict[str, float | None]:
+    table = run.read_tables(run.reviews(rubric, "some-judge"))
     return {row["triplet_id"]: row["score"] for row in table.to_pylist()}
 
 
@@ -67,6 +67,40 @@ def test_every_row_ends_as_a_score_or_a_reason_and_is_paid_for_once(tmp_path: Pa
         subprocess.run([*command, "--reader", "original"], timeout=300, check=True, capture_output=True)
         assert endpoint.answered.total() == 199
         assert scores(run) == before
+
+
+def test_several_rubrics_are_graded_one_after_the_other(tmp_path: Path) -> None:
+    data, own = tmp_path / "data.json", tmp_path / "style.yaml"
+    data.write_text(json.dumps(rows(80)))
+    text = "template: 'Rate the style of {output}'\nscale: [1, 10]\nreader: {pattern: 'Style: ([0-9]+)'}\n"
+    own.write_text(text)
+
+    def reply(body: Body) -> str:
+        is_own = "Rate the " in str(body)
+        return "Fine.\nStyle: 8" if is_own else "4.5\nGood."
+
+    with LoopbackServer(reply=reply) as endpoint:
+        command = grade_command(data, tmp_path / "run", endpoint, "--rubric", f"accuracy,{own}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        run = RunDirectory(str(tmp_path / "run"))
+        assert [Path(line).name for line in done.stdout.splitlines()] == [
+            "accuracy--some-judge", "style--some-judge",
+        ]  # fmt: skip
+        assert set(scores(run).values()) == {4.5}
+        assert list(scores(run, "style").values()) == [8.0] * 80
+        assert endpoint.answered.total() == 160
+
+        # Elsewhere the file is the same rubric; edited, it is another question.
+        moved = tmp_path / "moved" / "style.yaml"
+        moved.parent.mkdir()
+        own.rename(moved)
+        command = grade_command(data, tmp_path / "run", endpoint, "--rubric", str(moved))
+        again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        assert "done before" in again.stderr
+        moved.write_text(text.replace("style of", "tone of"))
+        subprocess.run(command, capture_output=True, timeout=300, check=True)
+        assert endpoint.answered.total() == 240
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from aiohttp import web
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.judge.jobs import judge_job
 from alpagasus_ray.judge.judging import CHUNK_ROWS, JUDGED, Judge
-from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, RUBRICS
+from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, RUBRICS, Rubric
 from alpagasus_ray.llm.chat import EndpointError
 from alpagasus_ray.recipe import JudgeSettings, Recipe
 from tests.loopback import Body, LoopbackServer, error
@@ -250,6 +251,28 @@ def test_a_reader_by_name_reads_the_replies(judges: Judges, endpoint: LoopbackSe
     assert original["scores"] is None
     assert original["failure"].startswith("unreadable")
     assert endpoint.asked.total() == 1
+
+
+def test_a_rubric_of_ones_own_is_asked_and_read(judges: Judges, endpoint: LoopbackServer) -> None:
+    rubric = Rubric(
+        "style", "", "Rate <{output}> ({category})", ("output", "category"), (0, 10),
+        reader="pattern", pattern="Style: ([0-9]+)",
+    )  # fmt: skip
+    table = pa.table({"id": ["a", "b"], "output": ["x", "y"], "category": ["prose", None]})
+    endpoint.reply = lambda body: (
+        "Fine.\nStyle: 8" if "<x>" in body["messages"][-1]["content"] else "Style: 11"
+    )
+    out = {row["id"]: row for row in judged(judges.judge(reader=rubric.reader, rubric=rubric), table)}
+    assert (out["a"]["scores"], out["b"]["failure"]) == ([8.0], "unreadable: out of scale")
+    assert set(endpoint.asked) == {"Rate <x> (prose)", "Rate <y> ()"}
+
+
+def test_a_delimited_request_is_paid_for_once(judges: Judges, endpoint: LoopbackServer) -> None:
+    rubric = replace(ACCURACY, delimit=True)
+    judged(judges.judge(), rows(2))
+    judged(judges.judge(rubric=rubric), rows(2))
+    assert endpoint.asked.total() == 4, "it is another request than the published one"
+    assert all(row["from_ledger"] for row in judged(judges.judge(rubric=rubric), rows(2)))
 
 
 class TestPilot:

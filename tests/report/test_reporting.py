@@ -77,14 +77,15 @@ def run(tmp_path):
     return RunDirectory(str(tmp_path / "run"))
 
 
-def add_grades(run):
+def add_grades(run, rubric="accuracy"):
+    folder = RunDirectory.reviews(rubric, "org/judge")
     rows = [
         dict.fromkeys(("instruction", "input", "output", "source"), "")
         | {"position": position, "id": id, "category": None, "duplicate": id in IDS[:position]}
         for position, id in enumerate(IDS)
     ]
     reviews = [
-        {"triplet_id": id, "rubric": "accuracy", "judge_model": "org/judge", "score": score}
+        {"triplet_id": id, "rubric": rubric, "judge_model": "org/judge", "score": score}
         | {"failure": None if score else "no number", "text": "", "prompt_tokens": 9, "completion_tokens": 1}
         for id, score in SCORES.items()
     ]
@@ -94,17 +95,17 @@ def add_grades(run):
         return Made(counts={"rows": 6, "rejected": 17, "duplicates": 1}, failures={"output is empty": 17})
 
     def grade():
-        run.write_table(f"{REVIEWS_FOLDER}/part.parquet", pa.Table.from_pylist(reviews, schema=REVIEWS))
+        run.write_table(f"{folder}/part.parquet", pa.Table.from_pylist(reviews, schema=REVIEWS))
         return Made(
             counts={"reviews": 5, "scored": 4, "from_ledger": 0, "asked": 5},
             failures={"no number": 1},
-            details={"rubric": "accuracy", "judge_model": "org/judge"}
+            details={"rubric": rubric, "judge_model": "org/judge"}
             | {"prompt_tokens": 45_000, "completion_tokens": 678},
             cost_usd=1.25,
         )
 
     triplets, _ = run.make("triplets", "ingest", {}, {}, ingest)
-    return triplets, run.make(REVIEWS_FOLDER, "grade", {}, {"triplets": triplets}, grade)[0]
+    return triplets, run.make(folder, "grade", {}, {"triplets": triplets}, grade)[0]
 
 
 def add_arm(run, arm, inputs, **summary):
@@ -315,6 +316,19 @@ def test_a_run_that_was_only_graded_has_a_page(run):
     assert "5 rows scored for accuracy by org/judge." in page.text
     assert "Not in this run (yet): selection, training, answers to the test sets, comparison." in page.text
     assert "Winning score" not in page.text and page.tags.count("svg") == 1
+
+
+def test_every_rubric_has_its_own_histogram_and_its_own_cuts(run):
+    triplets, _ = add_grades(run)
+    _, reviews = add_grades(run, "style")
+    inputs = {"triplets": triplets, RunDirectory.reviews("style", "org/judge"): reviews}
+    add_arm(run, "neat", inputs, kept=4, share=0.17, selector="threshold", settings={"threshold": 4.5})
+    write_report(run, RECIPE)
+    facts = json.loads(run.read_text("report/report.json"))
+    cuts = {shown["rubric"]: [cut["arm"] for cut in shown["cuts"]] for shown in facts["histograms"]}
+    assert cuts == {"accuracy": [], "style": ["neat"]}
+    for rubric in ("accuracy", "style"):
+        assert run.exists(f"report/reviews-{rubric}--org_judge.png")
 
 
 def test_a_run_that_was_graded_and_selected_leads_with_what_was_kept(run):

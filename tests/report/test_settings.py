@@ -35,6 +35,11 @@ def test_what_has_no_value_is_left_out() -> None:
     assert settings_shown({"reviews/x": made_with(base_url=None, engine={})}) == {"Grading": {}}
 
 
+def test_whole_prompts_are_left_out() -> None:
+    rubric = {"rubric": "mine", "system": "x" * 200, "template": "{output}\nRate it.", "pattern": ""}
+    assert settings_shown({"reviews/x": made_with(**rubric)}) == {"Grading": {"rubric": "mine"}}
+
+
 def test_passwords_in_urls_stay_out_of_the_report() -> None:
     # A recipe refuses such an address; one that was stored by hand must not be shown either.
     shown = settings_shown({"reviews/x": made_with(base_url="https://user:secret@judge.example/v1")})

@@ -77,13 +77,13 @@ class Bench:
         path.write_text(json.dumps(rows), encoding="utf-8")
         return commit_corpus(self.run, CorpusSettings(data=str(path)), self.console)
 
-    def reviews(self, judge: Judge, remade: int = 0) -> Manifest:
+    def reviews(self, judge: Judge, remade: int = 0, rubric: str = "accuracy") -> Manifest:
         """Commit reviews as the stage `grade` does; `remade` changes nothing but the settings."""
         triplets = self.run.read_tables(self.run.triplets).to_pylist()
         rows = [
             {
                 "triplet_id": row["id"],
-                "rubric": "accuracy",
+                "rubric": rubric,
                 "judge_model": "judge",
                 "score": score,
                 "failure": "timeout: late" if score is None else None,
@@ -93,7 +93,7 @@ class Bench:
             }
             for row, score in ((row, judge(row)) for row in triplets if not row["duplicate"])
         ]
-        folder = self.run.reviews("accuracy", "judge")
+        folder = self.run.reviews(rubric, "judge")
 
         def work() -> Made:
             digest = RowDigest()
@@ -236,6 +236,35 @@ def test_what_has_to_come_first_is_told(empty: Bench) -> None:
     empty.corpus(ROWS)
     assert "alpagasus grade" in complaint(lambda: empty.select("filtered"))
     assert "--arm filtered" in complaint(lambda: empty.select("random"))
+
+
+def test_each_arm_goes_by_its_own_rubric(bench: Bench) -> None:
+    bench.reviews(lambda row: 5.0 if row["instruction"] == "Name a colour." else 1.0, rubric="helpfulness")
+    by_rubric = {"selector": "threshold", "threshold": 4.5, "rubric": "helpfulness"}
+    bench.recipe = bench.recipe_of({**ARMS, "helpful": by_rubric})
+    bench.select("filtered")
+    manifest = bench.select("helpful")
+    assert [row["instruction"] for row in bench.train_file("filtered")] == ["Name a fruit.", "Add."]
+    assert {row["instruction"] for row in bench.train_file("helpful")} == {"Name a colour."}
+    assert "reviews/helpfulness--judge" in manifest.inputs
+    assert "reviews/accuracy--judge" not in manifest.inputs
+
+
+def test_an_arm_goes_by_the_first_rubric_of_the_recipe(bench: Bench, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("template: '{output}'\nscale: [0, 5]\nreader: robust\n")
+    bench.reviews(lambda row: 5.0 if row["instruction"] == "Add." else 1.0, rubric="own")
+    grade = {"judge": "answer-key", "model": "judge", "rubric": [str(own), "accuracy"]}
+    bench.recipe = parse_recipe({"grade": grade, "arms": ARMS})
+    bench.select("filtered")
+    assert [row["instruction"] for row in bench.train_file("filtered")] == ["Add."]
+
+
+def test_a_rubric_that_is_not_graded_is_told(bench: Bench) -> None:
+    wanted = {"selector": "threshold", "threshold": 4.5, "rubric": "acuracy"}
+    bench.recipe = bench.recipe_of({"mine": wanted})
+    told = complaint(lambda: bench.select("mine"))
+    assert 'nothing is graded by a rubric acuracy. Did you mean "accuracy"?' in told
 
 
 def test_an_arm_is_selected_once(bench: Bench) -> None:
