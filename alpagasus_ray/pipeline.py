@@ -13,6 +13,7 @@ from alpagasus_ray.corpus.testsets import read_testsets
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.grade.grading import grade
+from alpagasus_ray.grade.importing import import_reviews, reviews_file
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.ray_session import RaySession
@@ -51,9 +52,10 @@ class Pipeline:
         arms = self.arms_in_order()
         pairs = self.recipe.compare.pairs
         grading, comparing = self.recipe.grade, self.recipe.compare
+        imported = f", imported from {grading.import_reviews}" if grading.import_reviews else ""
         return [
             f"corpus    {self.recipe.corpus.data}",
-            f"grade     {grading.rubric} by {grading.judge} {grading.model}",
+            f"grade     {grading.rubric} by {grading.judge} {grading.model}{imported}",
             *(f"select    {arm}: {self.recipe.arms[arm].selector}" for arm in arms),
             *(
                 f"train     {arm}: {self.recipe.train.model}, {self.recipe.train.workers} workers"
@@ -79,7 +81,10 @@ class Pipeline:
         self.arms_in_order()
         if self.recipe.corpus.data is None and self.run.manifest(self.run.triplets) is None:
             raise UserError("no data: give --data FILE (or --set corpus.data=FILE)")
-        judge_key(self.recipe.grade)
+        if self.recipe.grade.import_reviews is None:
+            judge_key(self.recipe.grade)
+        else:
+            reviews_file(self.recipe.grade)
         judge_key(self.recipe.compare)
         if self.recipe.train.model != TOYWORLD:
             base_model(self.run, self.recipe)
@@ -112,7 +117,9 @@ class Pipeline:
         return commit_corpus(self.run, self.recipe.corpus, self.console)
 
     def grade(self) -> Manifest:
-        """Commit the reviews."""
+        """Commit the reviews, asked for or imported."""
+        if self.recipe.grade.import_reviews is not None:
+            return import_reviews(self.run, self.recipe, self.console)
         return grade(self.run, self.recipe, self.session, self.console)
 
     def select(self, arm: str) -> Manifest:

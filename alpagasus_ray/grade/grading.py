@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import describe_failures, read_rejected
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.grade.pilot import Pilot
 from alpagasus_ray.grade.reviews import Review
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import RUBRICS
@@ -41,7 +43,7 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
         hashed,
         {run.triplets: triplets},
         work=lambda: grading.work(session, console),
-        check=grading.ask_first_row,
+        check=lambda: grading.check(session, console),
     )
     counts = manifest.counts
     console.say(
@@ -49,6 +51,8 @@ def grade(run: RunDirectory, recipe: Recipe, session: RaySession, console: Conso
         + (f"{counts['asked']:,} asked" if worked else "done before")
         + (f"; not scored: {describe_failures(manifest.failures)}" if manifest.failures else "")
     )
+    if not worked and (line := manifest.details.get("guard", {}).get("complaint")):
+        console.say(f"grade: {line}")
     return manifest
 
 
@@ -61,9 +65,15 @@ class _Grading:
         self.rubric = RUBRICS[recipe.grade.rubric]
         self.rows = pa.table({})
         self.num_asked = 0
+        self.guard: dict[str, Any] = {}
+
+    def check(self, session: RaySession, console: Console) -> None:
+        """Raise UserError before an old artifact is cleared away, and before all rows are paid for."""
+        self.ask_first_row()
+        self.judge_pilot(session, console)
 
     def ask_first_row(self) -> None:
-        """Raise UserError where the judge cannot be asked, before an old artifact is cleared away."""
+        """Raise UserError where the judge cannot be asked."""
         # Imported here: it brings Ray and the judge's SDK, seconds that finished reviews need not wait.
         from alpagasus_ray.judge.pool import ask_pilot
 
@@ -73,6 +83,30 @@ class _Grading:
         first = self.rows.slice(0, 1).to_pylist()[0]
         pilot = ask_pilot(first, self.settings, self.settings.reader, self.rubric, self.ledger)
         self.num_asked = int(not pilot.from_ledger)
+
+    def judge_pilot(self, session: RaySession, console: Console) -> None:
+        """Say where the judge's scores of a few rows cannot select, or raise UserError where that is to stop.
+
+        The replies go to the ledger like any other: the same rows cost nothing in the work itself.
+        """
+        from alpagasus_ray.judge.pool import judge_rows
+
+        settings = self.settings
+        pilot = Pilot(self.rows, settings.guard)
+        if not pilot.rows.num_rows:
+            return
+        session.connect()
+        judged: list[dict[str, Any]] = []
+        with console.progress("pilot", pilot.rows.num_rows) as progress:
+            for chunk in judge_rows(pilot.rows, settings, settings.reader, self.rubric, self.ledger):
+                judged += chunk
+                progress.advance(len(chunk))
+        self.num_asked += pilot.num_asked(judged)
+        self.guard = pilot.findings(judged)
+        if line := self.guard["complaint"]:
+            if settings.guard.action == "stop":
+                raise UserError(f"{line} (what was asked is kept; grade.guard.action=warn goes on)")
+            console.say(f"grade: {line}")
 
     def work(self, session: RaySession, console: Console) -> Made:
         """Ask for the other rows, and write the reviews as they come in."""
@@ -85,7 +119,7 @@ class _Grading:
             chunks = judge_rows(self.rows, self.settings, self.settings.reader, self.rubric, self.ledger)
             for number, table in enumerate(_tables(chunks, tally, self.recipe, progress.advance)):
                 self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
-        return tally.made(self.settings)
+        return tally.made(self.settings, self.guard)
 
     def _write_set_aside(self, tally: _Tally) -> None:
         """Give the rows that are no triplets a review that says why."""
@@ -124,7 +158,7 @@ class _Tally:
         self.digest.add(reviews)
         self.failures.update(failure_kind(review["failure"]) for review in reviews)
 
-    def made(self, settings: GradeSettings) -> Made:
+    def made(self, settings: GradeSettings, guard: dict[str, Any]) -> Made:
         failed = self.failures.total()
         return Made(
             counts={
@@ -139,6 +173,7 @@ class _Tally:
                 "judge_model": settings.model,
                 "passing_failures": num_passing(self.failures),
                 **self.tokens,
+                **({"guard": guard} if guard else {}),
             },
             cost_usd=settings.cost_usd,
             content=self.digest.hexdigest(),
