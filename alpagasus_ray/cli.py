@@ -182,10 +182,11 @@ def _recipe(args: argparse.Namespace, run: RunDirectory) -> Recipe:
     flags = {key: value for key, value in vars(args).items() if "." in key}
     # A limit belongs to the data that it was given with.
     stale = ["corpus.limit=null"] if flags.get("corpus.data") else []
-    # A file of reviews belongs to the judge that it was given with: another one has to be asked.
-    stale += ["grade.import_reviews=null"] if flags.get("grade.model") or flags.get("grade.judge") else []
-    overrides = [*stale, *args.overrides]
     name = args.recipe or ("demo" if args.command == "demo" else None)
+    # A file of reviews that the run keeps belongs to the judge that it was given with: another is asked.
+    if name is None and (flags.get("grade.model") or flags.get("grade.judge")):
+        stale.append("grade.import_reviews=null")
+    overrides = [*stale, *args.overrides]
     stored = run.read_text(run.recipe) if name is None and run.exists(run.recipe) else None
     return load_recipe(name, overrides, flags, arms=commands.arm_flags(args), stored=stored)
 

@@ -101,6 +101,7 @@ def test_one_key_of_a_section_leaves_the_others(recipe_file: RecipeFile) -> None
         ("grade.rubrik=accuracy", "grade.rubrik", "rubric"),
         ("grad.model=x", "grad", "grade"),
         ("arms.x={selector: threshold, treshold: 4}", "arms.x.treshold", "threshold"),
+        ("grade.guard.acton=stop", "grade.guard.acton", "action"),
         ("toyworld.num_row=20", "toyworld.num_row", "num_rows"),
         ("train.learningrate=1", "train.learningrate", "learning_rate"),
         ("compare.num_resample=1000", "compare.num_resample", "num_resamples"),
@@ -185,6 +186,9 @@ def test_a_set_that_is_no_yaml_is_refused(value: str) -> None:
     [
         ({"selector": "threshold"}, "needs threshold"),
         ({"selector": "top-k"}, "needs k"),
+        ({"selector": "keep-share"}, "needs keep_share"),
+        ({"selector": "keep-share", "keep_share": 0.2, "threshold": 4}, "does not take threshold"),
+        ({"selector": "keep-share", "keep_share": 1.01}, "keep_share"),
         ({"selector": "random"}, "needs count or same_size_as"),
         ({"selector": "random", "count": 5, "same_size_as": "full"}, "needs count or same_size_as"),
         ({"selector": "full", "threshold": 4.5}, "does not take threshold"),
@@ -292,6 +296,7 @@ ARMS = st.one_of(
     st.builds(ArmSettings, selector=st.just("full"), seed=st.integers()),
     st.builds(ArmSettings, selector=st.just("threshold"), threshold=st.floats(-10, 10)),
     st.builds(ArmSettings, selector=st.just("top-k"), k=st.integers(1, 9)),
+    st.builds(ArmSettings, selector=st.just("keep-share"), keep_share=st.floats(0.01, 1)),
     st.builds(ArmSettings, selector=st.just("random"), same_size_as=NAMES),
 )
 RECIPES = st.fixed_dictionaries(
