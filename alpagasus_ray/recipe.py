@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 TOYWORLD = "toyworld"
 """In place of a path: the data, the base model or the test sets that the toy world makes."""
@@ -98,6 +98,11 @@ class GuardSettings(Section):
     world's judge, which knows every answer, reaches 0.70 to 0.89 on data of which 82 % is spoilt already."""
     seed: int = 0
     """Of the draw of the pilot."""
+
+    @field_validator("action", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML 1.1 reads a bare off as false
 
 
 class GradeSettings(JudgeSettings):

@@ -61,6 +61,15 @@ def test_flags_win_over_set_and_set_over_the_file(recipe_file: RecipeFile) -> No
     assert (grade.max_tokens, grade.timeout_s, grade.max_retries) == (30, 21.0, 12)
 
 
+def test_the_guard_is_put_off_as_anybody_would_write_it(recipe_file: RecipeFile) -> None:
+    """YAML takes a bare off for false."""
+    assert load_recipe(None, ["grade.guard.action=off"]).grade.guard.action == "off"
+    recipe = load_recipe(recipe_file("grade: {guard: {action: off}}"))
+    assert recipe.grade.guard.action == "off"
+    assert load_recipe(None, stored=recipe.to_yaml()) == recipe
+    assert "warn" in complaint(lambda: load_recipe(None, ["grade.guard.action=on"]))
+
+
 def test_the_last_set_wins() -> None:
     assert load_recipe(None, ["train.epochs=4", "train.epochs=5"]).train.epochs == 5
 
