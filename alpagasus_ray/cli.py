@@ -101,10 +101,11 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
         "--limit": ("limit", int, "grade only the first so many rows"),
     }
     _add_settings(command, "corpus", data)
-    rubric: Flags = {
-        "--rubric": ("rubric", _split, "accuracy, helpfulness or a FILE.yaml; several: separated by commas")
+    flags: Flags = {
+        "--rubric": ("rubric", _split, "accuracy, helpfulness or a FILE.yaml; several: separated by commas"),
+        "--import-reviews": ("import_reviews", str, "a file of recorded reviews: nothing is asked"),
     }
-    _add_settings(command, "grade", {**JUDGE_FLAGS, **rubric})
+    _add_settings(command, "grade", {**JUDGE_FLAGS, **flags})
 
 
 def _add_select(command: argparse.ArgumentParser) -> None:
@@ -112,6 +113,7 @@ def _add_select(command: argparse.ArgumentParser) -> None:
     how = command.add_mutually_exclusive_group()
     how.add_argument("--full", action="store_true", help="every row")
     how.add_argument("--threshold", type=float, help="rows with this score or more")
+    how.add_argument("--keep-share", type=float, help="the best rows, such a share of the scored (0.1775)")
     how.add_argument("--top-k", type=int, help="so many of the best rows")
     how.add_argument("--random", type=int, help="so many rows at random")
     how.add_argument("--random-as", metavar="ARM", help="as many rows at random as another arm has")
@@ -197,8 +199,12 @@ def _recipe(args: argparse.Namespace, run: RunDirectory) -> Recipe:
     """Return the recipe that was named, or else the run's own, with the flags in it."""
     flags = {key: value for key, value in vars(args).items() if "." in key}
     # A limit belongs to the data that it was given with.
-    overrides = ["corpus.limit=null", *args.overrides] if flags.get("corpus.data") else args.overrides
+    stale = ["corpus.limit=null"] if flags.get("corpus.data") else []
     name = args.recipe or ("demo" if args.command == "demo" else None)
+    # A file of reviews that the run keeps belongs to the judge that it was given with: another is asked.
+    if name is None and (flags.get("grade.model") or flags.get("grade.judge")):
+        stale.append("grade.import_reviews=null")
+    overrides = [*stale, *args.overrides]
     stored = run.read_text(run.recipe) if name is None and run.exists(run.recipe) else None
     return load_recipe(name, overrides, flags, arms=commands.arm_flags(args), stored=stored)
 

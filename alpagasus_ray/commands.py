@@ -40,6 +40,7 @@ def arm_flags(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     choices: list[tuple[bool, dict[str, Any]]] = [
         (args.full, {"selector": "full"}),
         (args.threshold is not None, {"selector": "threshold", "threshold": args.threshold}),
+        (args.keep_share is not None, {"selector": "keep-share", "keep_share": args.keep_share}),
         (args.top_k is not None, {"selector": "top-k", "k": args.top_k}),
         (args.random is not None, {"selector": "random", "count": args.random}),
         (args.random_as is not None, {"selector": "random", "same_size_as": args.random_as}),

@@ -13,6 +13,7 @@ from alpagasus_ray.corpus.testsets import read_testsets
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.grade.grading import grade
+from alpagasus_ray.grade.importing import import_reviews, reviews_file
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubric_files import load_rubrics
 from alpagasus_ray.manifests import Made, Manifest
@@ -53,9 +54,10 @@ class Pipeline:
         pairs = self.recipe.compare.pairs
         grading, comparing = self.recipe.grade, self.recipe.compare
         rubrics = load_rubrics(grading)
+        imported = f", imported from {grading.import_reviews}" if grading.import_reviews else ""
         return [
             f"corpus    {self.recipe.corpus.data}",
-            *(f"grade     {rubric.name} by {grading.judge} {grading.model}" for rubric in rubrics),
+            *(f"grade     {rubric.name} by {grading.judge} {grading.model}{imported}" for rubric in rubrics),
             *(f"select    {arm}: {self.recipe.arms[arm].selector}" for arm in arms),
             *(
                 f"train     {arm}: {self.recipe.train.model}, {self.recipe.train.workers} workers"
@@ -83,7 +85,10 @@ class Pipeline:
         load_rubrics(self.recipe.grade)
         if self.recipe.corpus.data is None and self.run.manifest(self.run.triplets) is None:
             raise UserError("no data: give --data FILE (or --set corpus.data=FILE)")
-        judge_key(self.recipe.grade)
+        if self.recipe.grade.import_reviews is None:
+            judge_key(self.recipe.grade)
+        else:
+            reviews_file(self.recipe.grade)
         judge_key(self.recipe.compare)
         if self.recipe.train.model != TOYWORLD:
             base_model(self.run, self.recipe)
@@ -116,8 +121,14 @@ class Pipeline:
         return commit_corpus(self.run, self.recipe.corpus, self.console)
 
     def grade(self) -> None:
-        """Commit the reviews, one rubric after the other."""
-        for rubric in load_rubrics(self.recipe.grade):
+        """Commit the reviews, asked for or imported, one rubric after the other."""
+        rubrics = load_rubrics(self.recipe.grade)
+        if self.recipe.grade.import_reviews is not None:
+            if len(rubrics) > 1:
+                raise UserError("--import-reviews takes reviews for one rubric: give one --rubric")
+            import_reviews(self.run, self.recipe, rubrics[0], self.console)
+            return
+        for rubric in rubrics:
             grade(self.run, self.recipe, rubric, self.session, self.console)
 
     def select(self, arm: str) -> Manifest:

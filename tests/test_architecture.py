@@ -17,7 +17,7 @@ PACKAGE = "alpagasus_ray"
 STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark", "report")
 LAYERS = (
     ("", "errors"),
-    ("", "text_files"),
+    ("", "text_files", "recipe_judging"),
     ("manifests", "console", "recipe", "schemas"),
     ("storage", "recipe_files"),
     ("artifacts",),
@@ -68,6 +68,10 @@ PURE = (
     "compare.statistics",
     "grade.estimating",
     "grade.forecasts",
+    "grade.guard",
+    "grade.importing",
+    "grade.pilot",
+    "grade.recorded",
     "grade.reviews",
     "judge.answer_key",
     "judge.judging",

@@ -183,6 +183,8 @@ def complaint(folder: Path, done: Done) -> str:
         (["select", "--arm", "a/b", "--full"], "a/b"),
         (["select", "--arm", "a", "--top-k", "0"], "arms.a.k"),
         (["select", "--arm", "a", "--threshold", "nan"], "threshold"),
+        (["select", "--arm", "a", "--keep-share", "0"], "arms.a.keep_share"),
+        (["select", "--arm", "a", "--keep-share", "17.75"], "arms.a.keep_share"),
         (["train", "--arm", "a", "--strategy", "ddp"], "train.strategy"),
         (["compare", "--a", "empty"], "--b"),
         (["grade", "--run-dir", "nothing://x"], "--run-dir"),
@@ -237,6 +239,15 @@ def test_what_needs_no_ray_does_not_load_it(light: Shell, folder: Path, argument
             "toy world",
         ),
         (["select", "--recipe", "arms.yaml", "--arm", "filtered", "--rubric", "own"], "by a rubric own"),
+        (["grade", "--data", "good.json", "--import-reviews", "gone.json"], "gone.json: no such file"),
+        (
+            ["grade", "--data", "good.json", "--import-reviews", "broken.json"],
+            "broken.json, line 2, column 2",
+        ),
+        (
+            ["grade", "--data", "good.json", "--import-reviews", "columns.json"],
+            "none of its 1 rows is a review",
+        ),
         (
             ["grade", "--data", "good.json", "--judge", "openai", "--base-url", "http://127.0.0.1:9/v1"],
             "127.0.0.1:9",
@@ -270,6 +281,7 @@ def test_what_cannot_be_done_is_told_before_ray_starts(
         ("arms.random.same_size_as=ful", '"full"'),
         ("compare.pairs=[[random, ful]]", '"full"'),
         ("grade.judge=openai", "OPENAI_API_KEY"),
+        ("grade.import_reviews=gone.json", "gone.json"),
         ("compare.judge=openai", "OPENAI_API_KEY"),
         ("grade.rubric=typo.yaml", "{outptu}"),
         (
@@ -409,6 +421,28 @@ def test_flags_make_an_arm_that_the_run_keeps(ready: Shell, folder: Path, arm: s
     assert path.parent.name == arm
     stored = load_recipe(None, stored=(folder / "runs/default/recipe.yaml").read_text())
     assert stored.arms[arm].selector == "full"
+
+
+def test_imported_reviews_need_no_key_and_an_arm_takes_its_share_of_them(light: Shell, folder: Path) -> None:
+    reviews = folder / "reviews.json"
+    reviews.write_text(json.dumps([{"triplet": GOOD_ROWS[0], "review": "4.5\nRight."}]))
+    data = ["--data", "good.json"]
+    done = light.run(folder, "grade", *data, "--import-reviews", "reviews.json", "--model", "chatgpt")
+    assert (done.code, done.out, done.loaded) == (0, "runs/default/reviews/accuracy--chatgpt\n", []), (
+        done.error
+    )
+    done = light.run(folder, "select", "--arm", "best", "--keep-share", "0.5")
+    assert json.loads((folder / done.out.strip()).read_text()) == GOOD_ROWS
+    assert "score 4.5 or more, 100.00 % of the scored (50 % wanted)" in done.error
+
+
+def test_imported_reviews_are_not_taken_for_another_judges(light: Shell, folder: Path) -> None:
+    reviews = folder / "reviews.json"
+    reviews.write_text(json.dumps([{"triplet": GOOD_ROWS[0], "review": "4.5\nRight."}]))
+    data = ["--data", "good.json"]
+    light.run(folder, "grade", *data, "--import-reviews", "reviews.json", "--model", "chatgpt")
+    assert light.run(folder, "grade").code == 0, "the run knows its reviews"
+    assert "OPENAI_API_KEY" in complaint(folder, light.run(folder, "grade", "--model", "gpt-4o"))
 
 
 def test_a_dry_run_shows_the_plan_and_does_nothing(ready: Shell, folder: Path) -> None:

@@ -64,6 +64,15 @@ def test_flags_win_over_set_and_set_over_the_file(recipe_file: RecipeFile) -> No
     assert (grade.max_tokens, grade.timeout_s, grade.max_retries) == (30, 21.0, 12)
 
 
+def test_the_guard_is_put_off_as_anybody_would_write_it(recipe_file: RecipeFile) -> None:
+    """YAML takes a bare off for false."""
+    assert load_recipe(None, ["grade.guard.action=off"]).grade.guard.action == "off"
+    recipe = load_recipe(recipe_file("grade: {guard: {action: off}}"))
+    assert recipe.grade.guard.action == "off"
+    assert load_recipe(None, stored=recipe.to_yaml()) == recipe
+    assert "warn" in complaint(lambda: load_recipe(None, ["grade.guard.action=on"]))
+
+
 def test_the_last_set_wins() -> None:
     assert load_recipe(None, ["train.epochs=4", "train.epochs=5"]).train.epochs == 5
 
@@ -109,6 +118,7 @@ def test_one_key_of_a_section_leaves_the_others(recipe_file: RecipeFile) -> None
         ("grade.rubrik=accuracy", "grade.rubrik", "rubric"),
         ("grad.model=x", "grad", "grade"),
         ("arms.x={selector: threshold, treshold: 4}", "arms.x.treshold", "threshold"),
+        ("grade.guard.acton=stop", "grade.guard.acton", "action"),
         ("toyworld.num_row=20", "toyworld.num_row", "num_rows"),
         ("train.learningrate=1", "train.learningrate", "learning_rate"),
         ("compare.num_resample=1000", "compare.num_resample", "num_resamples"),
@@ -200,6 +210,9 @@ def test_a_set_that_is_no_yaml_is_refused(value: str) -> None:
     [
         ({"selector": "threshold"}, "needs threshold"),
         ({"selector": "top-k"}, "needs k"),
+        ({"selector": "keep-share"}, "needs keep_share"),
+        ({"selector": "keep-share", "keep_share": 0.2, "threshold": 4}, "does not take threshold"),
+        ({"selector": "keep-share", "keep_share": 1.01}, "keep_share"),
         ({"selector": "random"}, "needs count or same_size_as"),
         ({"selector": "random", "count": 5, "same_size_as": "full"}, "needs count or same_size_as"),
         ({"selector": "full", "threshold": 4.5}, "does not take threshold"),
@@ -338,6 +351,7 @@ ARMS = st.one_of(
     st.builds(ArmSettings, selector=st.just("full"), seed=st.integers()),
     st.builds(ArmSettings, selector=st.just("threshold"), threshold=st.floats(-10, 10)),
     st.builds(ArmSettings, selector=st.just("top-k"), k=st.integers(1, 9)),
+    st.builds(ArmSettings, selector=st.just("keep-share"), keep_share=st.floats(0.01, 1)),
     st.builds(ArmSettings, selector=st.just("random"), same_size_as=NAMES),
 )
 RECIPES = st.fixed_dictionaries(

@@ -43,11 +43,11 @@ class Corpus:
         return pa.Table.from_pylist(self.rows, schema=TRIPLETS)
 
 
-def read_json_rows(path: str | Path) -> list[Any]:
+def read_json_rows(path: str | Path, needed: Iterable[str] = NEEDED_COLUMNS) -> list[Any]:
     """Return the rows of a JSON file that holds one list.
 
     Raises UserError for a missing or unreadable file, with line and column where it stops being JSON,
-    and for data that have no instruction or output columns.
+    and for data in which no row has one of the `needed` columns.
     """
     text = read_text(path)
     try:
@@ -66,7 +66,7 @@ def read_json_rows(path: str | Path) -> list[Any]:
     if not rows:
         raise UserError(f"{path}: the list holds no rows")
     columns = {key for row in rows if isinstance(row, dict) for key in row}
-    for column in NEEDED_COLUMNS:
+    for column in needed:
         if column not in columns:
             shown = ", ".join(sorted(columns)[:10]) or "none"
             raise UserError(f"{path}: no row has a column {column} (columns found: {shown})")

@@ -34,6 +34,14 @@ def triplet_id(instruction: str, input: str, output: str) -> str:
     return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def seeded_draw(triplet_id: str, seed: int) -> bytes:
+    """Return a row's place in a seeded shuffle: rows sorted by it are in a random order.
+
+    It hangs on the row's content alone, so that an edited row elsewhere in the file moves no other.
+    """
+    return hashlib.blake2b(f"{seed}:{triplet_id}".encode(), digest_size=8).digest()
+
+
 def parse_triplet(row: object) -> Triplet:
     """Return the triplet in a source row of the Alpaca form.
 

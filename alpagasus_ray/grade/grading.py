@@ -12,7 +12,9 @@ import pyarrow as pa
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import describe_failures, read_rejected
-from alpagasus_ray.grade.places import RowsAtPlaces, places_of_triplets
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.grade.pilot import Pilot, pilot_rows
+from alpagasus_ray.grade.places import RowsAtPlaces, places_of_triplets, sampled_rows
 from alpagasus_ray.grade.reviews import Review
 from alpagasus_ray.judge.jobs import Bill, judge_job
 from alpagasus_ray.judge.providers import judge_key
@@ -45,7 +47,7 @@ def grade(
         hashed,
         {run.triplets: triplets},
         work=lambda: grading.work(_rows_to_grade(triplets), session, console),
-        check=grading.ask_first_row,
+        check=lambda: grading.check(session, console),
     )
     counts = manifest.counts
     console.say(
@@ -54,6 +56,8 @@ def grade(
         + (f"{counts['asked']:,} asked" if worked else "done before")
         + (f"; not scored: {describe_failures(manifest.failures)}" if manifest.failures else "")
     )
+    if not worked and (line := manifest.details.get("guard", {}).get("complaint")):
+        console.say(f"grade: {line}")
     return manifest
 
 
@@ -69,9 +73,16 @@ class _Grading:
         self.run, self.recipe, self.rubric, self.folder = run, recipe, rubric, folder
         self.settings = recipe.grade
         self.places = pa.table({})
+        self.guard: dict[str, Any] = {}
+
+    def check(self, session: RaySession, console: Console) -> None:
+        """Raise UserError before an old artifact is cleared away, and before all rows are paid for."""
+        self.ask_first_row()
+        if self.settings.guard.action != "off":
+            self.judge_pilot(session, console)
 
     def ask_first_row(self) -> None:
-        """Raise UserError where the judge cannot be asked, before an old artifact is cleared away."""
+        """Raise UserError where the judge cannot be asked."""
         # Imported here: it brings Ray and the judge's SDK, seconds that finished reviews need not wait.
         from alpagasus_ray.judge.pool import ask_pilot
 
@@ -84,7 +95,35 @@ class _Grading:
         pilot = ask_pilot(first, self.job)
         self.tally = _Tally(Bill(self.job.price))
         self.tally.bill.add([] if pilot.from_ledger else [asdict(pilot)])
-        self.job = replace(self.job, rows_of=rows_of, spent_usd=self.tally.bill.cost_usd)
+        self.rows_of = rows_of
+
+    def judge_pilot(self, session: RaySession, console: Console) -> None:
+        """Say where the judge's scores of a few rows cannot select, or raise UserError where that is to stop.
+
+        The replies go to the ledger like any other: the same rows cost nothing in the work itself.
+        """
+        from alpagasus_ray.judge.pool import blocks_of, judge_rows
+
+        settings, bill = self.settings, self.tally.bill
+        drawn = sampled_rows(self.run, self.rubric.fields, lambda ids: pilot_rows(ids, settings.guard))
+        pilot = Pilot(drawn, settings.guard)
+        if not pilot.rows.num_rows:
+            return
+        session.connect()
+        judged: list[dict[str, Any]] = []
+        job = replace(self.job, spent_usd=bill.cost_usd)
+        with console.progress("pilot", pilot.rows.num_rows) as progress:
+            for chunk in judge_rows(blocks_of(pilot.rows, settings.num_actors), job):
+                judged += chunk
+                progress.advance(len(chunk))
+        bill.add([row for row in judged if not pilot.is_planted(row)])
+        bill.add_unreviewed([row for row in judged if pilot.is_planted(row)])
+        bill.raise_if_stopped("pilot", pilot.rows.num_rows, settings.max_cost_usd)
+        self.guard = pilot.findings(judged)
+        if line := self.guard["complaint"]:
+            if settings.guard.action == "stop":
+                raise UserError(f"{line} (what was asked is kept; grade.guard.action=warn goes on)")
+            console.say(f"grade: {line}")
 
     def work(self, num_rows: int, session: RaySession, console: Console) -> Made:
         """Ask for the other rows, and write the reviews as they come in."""
@@ -94,12 +133,13 @@ class _Grading:
         self._write_set_aside(self.tally)
         blocks = [self.places.slice(number, 1) for number in range(self.places.num_rows)]
         with console.progress("grade", num_rows) as progress:
-            chunks = judge_rows(blocks, self.job)
+            job = replace(self.job, rows_of=self.rows_of, spent_usd=self.tally.bill.cost_usd)
+            chunks = judge_rows(blocks, job)
             tables = _tables(chunks, self.tally, self.rubric, self.settings, progress.advance)
             for number, table in enumerate(tables):
                 self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
         self.tally.bill.raise_if_stopped("grade", num_rows, self.settings.max_cost_usd)
-        return self.tally.made(self.settings, self.rubric)
+        return self.tally.made(self.settings, self.rubric, self.guard)
 
     def _write_set_aside(self, tally: _Tally) -> None:
         """Give the rows that are no triplets a review that says why."""
@@ -138,7 +178,7 @@ class _Tally:
         self.digest.add(reviews)
         self.failures.update(failure_kind(review["failure"]) for review in reviews)
 
-    def made(self, settings: GradeSettings, rubric: Rubric) -> Made:
+    def made(self, settings: GradeSettings, rubric: Rubric, guard: dict[str, Any]) -> Made:
         failed = self.failures.total()
         return Made(
             counts={
@@ -153,6 +193,7 @@ class _Tally:
                 "judge_model": settings.model,
                 "passing_failures": num_passing(self.failures),
                 **self.tokens,
+                **({"guard": guard} if guard else {}),
             },
             cost_usd=self.bill.cost,
             content=self.digest.hexdigest(),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.dataset import dataset
 
 from alpagasus_ray.artifacts import RunDirectory
 
@@ -41,3 +43,18 @@ def places_of_triplets(run: RunDirectory) -> pa.Table:
             with pq.ParquetFile(path, filesystem=run.filesystem) as file:
                 places += [{"file": name, "row_group": group} for group in range(file.num_row_groups)]
     return pa.Table.from_pylist(places)
+
+
+def sampled_rows(
+    run: RunDirectory, fields: Sequence[str], sample: Callable[[pa.Table], pa.Table]
+) -> pa.Table:
+    """Return the rows whose ids `sample` takes from a table of all ids, in its order."""
+    files = [run.path(f"{run.triplets}/{name}") for name in run.list_files(run.triplets)]
+    triplets = dataset(
+        [name for name in files if name.endswith(".parquet")], filesystem=run.filesystem, format="parquet"
+    )
+    is_first = ~pc.field("duplicate")
+    # One array: a table without chunks has no type for a filter.
+    ids = sample(triplets.to_table(columns=["id"], filter=is_first))["id"].combine_chunks()
+    rows = triplets.to_table(columns=["id", *fields], filter=is_first & pc.field("id").isin(ids))
+    return rows.take(pc.index_in(ids, rows["id"]))

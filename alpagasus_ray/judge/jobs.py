@@ -95,6 +95,12 @@ class Bill:
                 if self.price is not None:
                     self.cost_usd += self.price.cost_usd(row["prompt_tokens"], row["completion_tokens"])
 
+    def add_unreviewed(self, rows: list[dict[str, Any]]) -> None:
+        """Count judged rows that become no reviews: they cost all the same."""
+        asked = self.asked
+        self.add(rows)
+        self.asked = asked
+
     @property
     def cost(self) -> float | None:
         """The dollars so far; None where the price is not known."""

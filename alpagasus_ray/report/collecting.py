@@ -135,13 +135,13 @@ def collect_histograms(
 
 def _arm(run: RunDirectory, name: str, manifests: Mapping[str, Manifest]) -> Arm:
     summary = _read_json(run, f"{run.arm(name)}/summary.json") if run.arm(name) in manifests else {}
-    trained = manifests.get(run.model(name))
+    trained, found = manifests.get(run.model(name)), summary.get("found")
     said = {**trained.counts, **trained.details} if trained else {}
     training = {name: None if value != value else value for name, value in said.items()}  # NaN is no JSON
     return Arm(
         name=name,
         selector=str(summary.get("selector") or ""),
-        settings=summary.get("settings") or {},
+        settings={**(summary.get("settings") or {}), **({"threshold": found["threshold"]} if found else {})},
         kept=_whole(summary.get("kept")),
         dropped=_whole(summary.get("dropped")),
         share=_number(summary.get("share")),

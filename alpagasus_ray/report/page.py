@@ -154,6 +154,15 @@ def headlines(pairs: Sequence[Pair], arms: Sequence[Arm], histograms: Sequence[H
     return [Headline("", sentence) for sentence in sentences or ["Nothing graded or compared yet."]]
 
 
+def guard_headlines(manifests: Mapping[str, Manifest]) -> list[Headline]:
+    """Return what the guard of the grading had to say of its judges, a sentence each."""
+    return [
+        Headline("", f"{manifest.details.get('judge_model', folder)}: {complaint}.")
+        for folder, manifest in manifests.items()
+        if (complaint := (manifest.details.get("guard") or {}).get("complaint"))
+    ]
+
+
 def _pair_headline(pair: Pair, sizes: Mapping[str, int | None]) -> Headline:
     a, b = (f"{name} ({size:,} rows)" if (size := sizes.get(name)) else name for name in (pair.a, pair.b))
     result, said = pair.overall, verdict(pair.overall)
@@ -206,8 +215,9 @@ def _chosen_words(arm: Arm) -> str:
     kept = {name: value for name, value in arm.settings.items() if value is not None}
     if arm.selector != "random":
         kept.pop("seed", None)  # it plays no part
-    words = [f"{name.replace('_', ' ')} {value}" for name, value in kept.items() if name != arm.selector]
-    own = [f"{arm.selector} {kept[arm.selector]}"] if arm.selector in kept else [arm.selector or "–"]
+    key = arm.selector.replace("-", "_")
+    words = [f"{name.replace('_', ' ')} {value}" for name, value in kept.items() if name != key]
+    own = [f"{arm.selector} {kept[key]}"] if key in kept else [arm.selector or "–"]
     return ", ".join(own + words)
 
 

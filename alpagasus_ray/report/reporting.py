@@ -70,7 +70,7 @@ def gather(run: RunDirectory, recipe: Recipe, manifests: Mapping[str, Manifest])
     histograms = collect_histograms(run, manifests, arms)
     answers: dict[str, dict[str, Answer]] = {}
     return page.Facts(
-        headlines=tuple(page.headlines(pairs, arms, histograms)),
+        headlines=(*page.headlines(pairs, arms, histograms), *page.guard_headlines(manifests)),
         pairs=pairs,
         histograms=histograms,
         arms=arms,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import ArmSettings, Recipe
 from alpagasus_ray.schemas import DROPPED
 from alpagasus_ray.select.selectors import SELECTORS, Candidate, Selection
+
+TIES_MATTER_FROM = 0.1
+"""Of the wanted share: a reached one that is farther off is pointed out."""
 
 
 def select(run: RunDirectory, recipe: Recipe, arm: str, console: Console) -> Manifest:
@@ -49,8 +53,30 @@ def select(run: RunDirectory, recipe: Recipe, arm: str, console: Console) -> Man
         check=lambda: chosen.append(_choose(run, recipe, arm)),
     )
     counts = manifest.counts
-    console.say(f"select: {arm} keeps {counts['kept']:,} of {counts['rows']:,} rows")
+    found, wanted = manifest.details.get("found"), settings.keep_share
+    console.say(
+        f"select: {arm} keeps {counts['kept']:,} of {counts['rows']:,} rows"
+        + (f": {_found_words(found, wanted)}" if found and wanted else "")
+    )
+    if found and wanted and (line := _ties_words(arm, found, wanted, counts["kept"])):
+        console.say(line)
     return manifest
+
+
+def _found_words(found: Mapping[str, Any], wanted: float) -> str:
+    reached = f"{100 * found['share_of_scored']:.2f} % of the scored"
+    return f"score {found['threshold']:g} or more, {reached} ({100 * wanted:g} % wanted)"
+
+
+def _ties_words(arm: str, found: Mapping[str, Any], wanted: float, kept: int) -> str | None:
+    """Return what to do where equal scores keep the share far from the wanted one; None where they do not."""
+    num_wanted = max(1, round(wanted * found["scored"]))
+    if kept == num_wanted or abs(found["share_of_scored"] - wanted) <= TIES_MATTER_FROM * wanted:
+        return None
+    return (
+        f"select: {arm}: equal scores allow no threshold nearer to {100 * wanted:g} %; for as many rows, "
+        f"drawn among equals, use --top-k {num_wanted}; for scores that tell more rows apart, another judge"
+    )
 
 
 def arm_settings(recipe: Recipe, arm: str) -> ArmSettings:
@@ -154,7 +180,7 @@ def _write(run: RunDirectory, arm: str, settings: ArmSettings, chosen: _Chosen) 
     ]
     run.write_table(f"{folder}/dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))
     reasons = dict(Counter(str(row["reason"]) for row in dropped))
-    summary = {
+    summary: dict[str, Any] = {
         "arm": arm,
         "selector": settings.selector,
         "settings": settings.model_dump(mode="json", exclude_none=True, exclude={"selector"}),
@@ -163,6 +189,13 @@ def _write(run: RunDirectory, arm: str, settings: ArmSettings, chosen: _Chosen) 
         "share": round(len(kept) / (len(kept) + len(dropped)), 6),
         "dropped_by_reason": reasons,
     }
+    if selection.threshold is not None:
+        scored = sum(candidate.score is not None for candidate in candidates)
+        summary["found"] = {
+            "threshold": selection.threshold,
+            "scored": scored,
+            "share_of_scored": round(len(kept) / scored, 6),
+        }
     run.write_text(f"{folder}/summary.json", json.dumps(summary, indent=2) + "\n")
     return Made(
         counts={"rows": len(kept) + len(dropped), "kept": len(kept), "dropped": len(dropped)}, details=summary

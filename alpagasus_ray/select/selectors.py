@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
+from alpagasus_ray.corpus.triplets import seeded_draw
 from alpagasus_ray.recipe import ArmSettings
 
 
@@ -29,6 +31,8 @@ class Selection:
     """Positions."""
     dropped: dict[int, str]
     """Reasons by position."""
+    threshold: float | None = None
+    """The least score that is kept, where the selector had to find it."""
 
 
 Selector = Callable[[Sequence[Candidate], ArmSettings], Selection]
@@ -41,15 +45,40 @@ def select_full(candidates: Sequence[Candidate], settings: ArmSettings) -> Selec
 
 def select_by_threshold(candidates: Sequence[Candidate], settings: ArmSettings) -> Selection:
     """Keep the rows with score >= threshold (AlpaGasus, arXiv 2307.08701, section 2.2)."""
-    threshold = settings.threshold
-    assert threshold is not None
-    dropped = {}
-    for candidate in candidates:
-        if candidate.score is None:
-            dropped[candidate.position] = _unscored(candidate)
-        elif candidate.score < threshold:
-            dropped[candidate.position] = f"score below {threshold:g}"
-    return _all_but(candidates, dropped)
+    assert settings.threshold is not None
+    return _all_but(candidates, _below(candidates, settings.threshold))
+
+
+def select_by_share(candidates: Sequence[Candidate], settings: ArmSettings) -> Selection:
+    """Keep the rows that reach the threshold whose share of the scored rows is nearest to keep_share.
+
+    The share is one of the scored rows: a row that the judge could not score says nothing of where its
+    scale should be cut, and asking for it again must not move the others. Nobody is drawn among ties.
+    """
+    assert settings.keep_share is not None
+    scores = [candidate.score for candidate in candidates if candidate.score is not None]
+    if not scores:
+        return _all_but(candidates, _below(candidates, 0.0))
+    threshold = threshold_for_share(scores, settings.keep_share)
+    return _all_but(candidates, _below(candidates, threshold), threshold)
+
+
+def threshold_for_share(scores: Sequence[float], share: float) -> float:
+    """Return the score t for which the share of `scores` with score >= t is nearest to `share`.
+
+    Of two that are equally near it is the stricter. Only scores that occur are considered, so at least
+    one row is kept. Nothing but the order of the scores counts: any judge's scale will do. Raises
+    ValueError where there are no scores.
+
+    >>> threshold_for_share([5.0, 4.5, 4.5, 4.0, 3.0], share=0.5)
+    4.5
+    """
+    wanted = Fraction(str(share)) * len(scores)  # exact: rounding must not decide between equals
+    reached, distances = 0, []
+    for score, count in sorted(Counter(scores).items(), reverse=True):
+        reached += count
+        distances.append((abs(reached - wanted), -score))
+    return -min(distances)[1]
 
 
 def select_top_k(candidates: Sequence[Candidate], settings: ArmSettings) -> Selection:
@@ -77,24 +106,34 @@ def select_random(candidates: Sequence[Candidate], settings: ArmSettings) -> Sel
 SELECTORS: dict[str, Selector] = {
     "full": select_full,
     "threshold": select_by_threshold,
+    "keep-share": select_by_share,
     "top-k": select_top_k,
     "random": select_random,
 }
 
 
 def _draw(candidate: Candidate, seed: int) -> tuple[bytes, int]:
-    """Return a row's place in a seeded shuffle.
+    """Return a row's place in a seeded shuffle; rows of the same content are told apart by their places."""
+    return seeded_draw(candidate.triplet_id, seed), candidate.position
 
-    It hangs on the row's content, so that an edited row elsewhere in the file moves no other.
-    """
-    text = f"{seed}:{candidate.triplet_id}".encode()
-    return hashlib.blake2b(text, digest_size=8).digest(), candidate.position
+
+def _below(candidates: Sequence[Candidate], threshold: float) -> dict[int, str]:
+    """Return why rows do not reach a threshold, by position."""
+    dropped = {}
+    for candidate in candidates:
+        if candidate.score is None:
+            dropped[candidate.position] = _unscored(candidate)
+        elif candidate.score < threshold:
+            dropped[candidate.position] = f"score below {threshold:g}"
+    return dropped
 
 
 def _unscored(candidate: Candidate) -> str:
     return f"unscored: {candidate.failure or 'not graded'}"
 
 
-def _all_but(candidates: Sequence[Candidate], dropped: dict[int, str]) -> Selection:
+def _all_but(
+    candidates: Sequence[Candidate], dropped: dict[int, str], threshold: float | None = None
+) -> Selection:
     kept = frozenset(candidate.position for candidate in candidates if candidate.position not in dropped)
-    return Selection(kept, dropped)
+    return Selection(kept, dropped, threshold)

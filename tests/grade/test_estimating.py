@@ -15,7 +15,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.estimating import estimate
 from alpagasus_ray.judge.providers import account_of
 from alpagasus_ray.judge.requests import request_of
-from alpagasus_ray.judge.rubrics import RUBRICS
+from alpagasus_ray.judge.rubric_files import load_rubrics
 from alpagasus_ray.llm.chat import Reply
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.token_counts import token_counter
@@ -47,7 +47,7 @@ def record(run: RunDirectory, settings: GradeSettings, some: list[dict[str, str]
     """Put replies into the ledger, as grading does."""
     ledger = Ledger(f"{run.ledger}/{account_of(settings)}")
     for row in some:
-        key = request_of(row, RUBRICS[settings.rubric], settings).key
+        key = request_of(row, load_rubrics(settings)[0], settings).key
         ledger.record(key, Reply("4.5\nGood.", "stop", 300, tokens))
     ledger.close()
 
@@ -63,7 +63,7 @@ def test_only_rows_that_would_be_asked_are_counted(run: RunDirectory, data: Path
 
 def test_prompt_tokens_are_those_of_the_requests(run: RunDirectory, data: Path) -> None:
     (grading,) = estimate(run, settings_with(data)).stages
-    requests = [request_of(row, RUBRICS["accuracy"], GradeSettings()) for row in rows(100)]
+    requests = [request_of(row, load_rubrics(GradeSettings())[0], GradeSettings()) for row in rows(100)]
     counter = token_counter("gpt-4o-mini")
     assert grading.prompt_tokens == round(sum(counter.count(request) for request in requests))
 
@@ -75,7 +75,9 @@ def test_a_sample_tells_the_tokens_of_many_rows(run: RunDirectory, tmp_path: Pat
     path.write_text(json.dumps(many))
     (grading,) = estimate(run, settings_with(path)).stages
     counter = token_counter("gpt-4o-mini")
-    exact = sum(counter.count(request_of(row, RUBRICS["accuracy"], GradeSettings())) for row in many)
+    exact = sum(
+        counter.count(request_of(row, load_rubrics(GradeSettings())[0], GradeSettings())) for row in many
+    )
     assert grading.prompt_tokens == pytest.approx(exact, rel=0.005)
 
 

@@ -24,7 +24,9 @@ def rows(count: int) -> list[dict[str, str]]:
 def grade_command(data: Path, run_dir: Path, endpoint: LoopbackServer, *flags: str) -> list[str]:
     judge = ["--judge", "openai", "--model", "some-judge", "--base-url", endpoint.base_url]
     command = [sys.executable, "-m", "alpagasus_ray.cli", "grade", "--data", str(data)]
-    return [*command, "--run-dir", str(run_dir), *judge, *flags]
+    # Replies are counted here: spoilt rows would be paid for too.
+    unspoilt = ["--set", "grade.guard.planted_rows=0"]
+    return [*command, "--run-dir", str(run_dir), *judge, *unspoilt, *flags]
 
 
 def scores(run: RunDirectory, rubric: str = "accuracy") -> dict[str, float | None]:
@@ -122,6 +124,38 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert all(score is not None for score in scores(run).values())
         repeated = endpoint.answered.total() - 400
         assert repeated <= 16, f"{repeated} replies were paid for twice"
+
+
+def test_a_judge_that_cannot_select_is_pointed_out_and_its_pilot_is_paid_for_once(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(rows(300)))
+    planted = ["--set", "grade.guard.planted_rows=20"]
+    stop = ["--set", "grade.guard.action=stop"]
+    with LoopbackServer(reply=lambda body: "4.5\nGood.") as endpoint:
+        command = grade_command(data, tmp_path / "run", endpoint, *planted)
+        stopped = subprocess.run([*command, *stop], capture_output=True, text=True, timeout=300, check=False)
+        assert stopped.returncode == 2
+        assert "the judge gives 100 % of 200 rows the same score (4.5)" in stopped.stderr
+        assert endpoint.answered.total() in (220, 221), "the pilot, and the first row if it is not among it"
+        run = RunDirectory(str(tmp_path / "run"))
+        folder = run.reviews("accuracy", "some-judge")
+        assert run.manifest(folder) is None
+
+        warned = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert warned.returncode == 0, warned.stderr
+        assert "the judge gives 100 % of 200 rows the same score (4.5)" in warned.stderr
+        assert endpoint.answered.total() == 320
+        manifest = run.manifest(folder)
+        assert manifest is not None
+        assert manifest.counts["reviews"] == manifest.counts["scored"] == 300
+        assert manifest.counts["asked"] + manifest.counts["from_ledger"] == 300
+        assert manifest.counts["asked"] in (99, 100)
+        assert manifest.details["guard"]["planted_agreement"] == 0.5
+        assert set(scores(run)) == {triplet["id"] for triplet in run.read_tables(run.triplets).to_pylist()}
+
+        again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert "100 % of 200 rows" in again.stderr and "done before" in again.stderr
+        assert endpoint.answered.total() == 320
 
 
 def test_a_bad_key_stops_after_one_request(tmp_path: Path) -> None:

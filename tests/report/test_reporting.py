@@ -341,6 +341,40 @@ def test_a_run_that_was_graded_and_selected_leads_with_what_was_kept(run):
     assert "filtered: score ≥ 4.5" in page.text
 
 
+def test_a_share_is_shown_with_the_threshold_that_it_came_to(run):
+    triplets, reviews = add_grades(run)
+    chosen = {"settings": {"keep_share": 0.6, "seed": 0}, "found": {"threshold": 4.5, "share_of_scored": 0.8}}
+    add_arm(
+        run,
+        "best",
+        {"triplets": triplets, REVIEWS_FOLDER: reviews},
+        **{"selector": "keep-share", "kept": 4, "dropped": 2, "share": 0.667, **chosen},
+    )
+    page = page_of(run)
+    assert "best: 4 rows (66.7 %) have a score of 4.5 or more." in page.text
+    assert "keep-share 0.6, threshold 4.5" in page.text
+    assert "best: score ≥ 4.5" in page.text
+
+
+def test_what_the_guard_said_stands_among_the_headlines(run):
+    guard = {"complaint": "the judge gives 96 % of 200 rows the same score"}
+    for folder, details in (
+        ("reviews/accuracy--a", {"judge_model": "org/a", "guard": guard}),
+        ("reviews/accuracy--b", {"judge_model": "org/b", "guard": {"complaint": None}}),
+    ):
+
+        def grade(folder=folder, details=details):
+            rows = [{"triplet_id": "a", "rubric": "accuracy", "judge_model": "j", "score": 4.5}]
+            rows[0] |= {"failure": None, "text": "", "prompt_tokens": 9, "completion_tokens": 1}
+            run.write_table(f"{folder}/part.parquet", pa.Table.from_pylist(rows, schema=REVIEWS))
+            return Made(counts={"reviews": 1}, details=details)
+
+        run.make(folder, "grade", {}, {}, grade)
+    page = page_of(run)
+    assert "org/a: the judge gives 96 % of 200 rows the same score." in page.text
+    assert "org/b:" not in page.text
+
+
 def test_missing_and_null_figures_are_left_out(run):
     add_verdicts(run, {"koala": {"win": 3, "tie": 0, "lose": 1, "winning_score_low": None}, "rule": "paper"})
     page = page_of(run)

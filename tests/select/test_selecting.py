@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.console import Console
+from alpagasus_ray.console import Console, plain_console
 from alpagasus_ray.corpus.committing import commit_corpus
 from alpagasus_ray.corpus.toyworld import generate_rows, solve
 from alpagasus_ray.errors import UserError
@@ -224,6 +224,47 @@ def test_an_empty_arm_says_why_it_is_empty(bench: Bench) -> None:
 def test_more_rows_than_there_are_is_told(bench: Bench, selector: dict[str, Any], says: str) -> None:
     bench.recipe = bench.recipe_of({"many": selector})
     assert says in complaint(lambda: bench.select("many"))
+
+
+def share_arm(bench: Bench, share: float) -> None:
+    bench.recipe = bench.recipe_of({"share": {"selector": "keep-share", "keep_share": share}})
+
+
+def test_a_share_says_which_threshold_it_found_and_how_far_it_came(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share_arm(bench, 0.5)
+    bench.console = plain_console()
+    bench.select("share")
+    summary = json.loads(bench.run.read_text(f"{bench.run.arm('share')}/summary.json"))
+    assert bench.train_file("share") == [ROWS[0], ROWS[3]]
+    assert summary["settings"]["keep_share"] == 0.5
+    assert summary["found"] == {"threshold": 4.5, "scored": 4, "share_of_scored": 0.5}
+    assert {row["reason"] for row in bench.dropped("share")} >= {"score below 4.5"}
+    said = capsys.readouterr().err
+    assert "score 4.5 or more, 50.00 % of the scored (50 % wanted)" in said
+    assert "--top-k" not in said
+
+
+@pytest.mark.parametrize(("share", "kept", "top_k"), [(0.75, 2, 3), (0.9, 4, None), (0.1, 1, None)])
+def test_equal_scores_that_spoil_a_share_are_pointed_out(
+    bench: Bench, capsys: pytest.CaptureFixture[str], share: float, kept: int, top_k: int | None
+) -> None:
+    """The scores are 5, 4.5, 4 and 4; a tenth of four rows can be no less than one."""
+    share_arm(bench, share)
+    bench.console = plain_console()
+    assert bench.select("share").counts["kept"] == kept
+    said = capsys.readouterr().err
+    assert ("drawn among equals" in said) == (top_k is not None)
+    assert top_k is None or f"--top-k {top_k};" in said
+    bench.select("share")
+    assert capsys.readouterr().err == said, "what was said once is said again by a command that finds it done"
+
+
+def test_a_share_of_nothing_scored_is_told(bench: Bench) -> None:
+    bench.reviews(lambda row: None, remade=1)
+    share_arm(bench, 0.5)
+    assert "timeout: late (5 rows)" in complaint(lambda: bench.select("share"))
 
 
 def test_a_recipe_without_arms_says_so(bench: Bench) -> None:
