@@ -47,6 +47,7 @@ class RunDirectory:
     toyworld = "toyworld"
     triplets = "triplets"
     rejected = "triplets/rejected.json"
+    triplets_staged = "triplets--staged"
     report = "report"
 
     @staticmethod

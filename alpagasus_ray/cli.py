@@ -85,7 +85,8 @@ def _add_settings(command: argparse.ArgumentParser, section: str, flags: Flags) 
 
 def _add_grade(command: argparse.ArgumentParser) -> None:
     data: Flags = {
-        "--data": ("data", str, "a JSON file in the Alpaca form"),
+        "--data": ("data", str, "a file, a URI, or a Hugging Face data set such as tatsu-lab/alpaca"),
+        "--format": ("format", str, "auto, alpaca, dolly, chat, csv or parquet"),
         "--limit": ("limit", int, "grade only the first so many rows"),
     }
     _add_settings(command, "corpus", data)
@@ -176,8 +177,9 @@ def _take_terminal(log_file: Path, run_dir: str | None) -> Console:
 def _recipe(args: argparse.Namespace, run: RunDirectory) -> Recipe:
     """Return the recipe that was named, or else the run's own, with the flags in it."""
     flags = {key: value for key, value in vars(args).items() if "." in key}
-    # A limit belongs to the data that it was given with.
-    overrides = ["corpus.limit=null", *args.overrides] if flags.get("corpus.data") else args.overrides
+    # A limit, a format and names of columns belong to the data that they were given with.
+    fresh = ["corpus.limit=null", "corpus.format=auto", "corpus.columns={}"]
+    overrides = [*fresh, *args.overrides] if flags.get("corpus.data") else args.overrides
     name = args.recipe or ("demo" if args.command == "demo" else None)
     stored = run.read_text(run.recipe) if name is None and run.exists(run.recipe) else None
     return load_recipe(name, overrides, flags, arms=commands.arm_flags(args), stored=stored)
