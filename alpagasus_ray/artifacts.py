@@ -37,6 +37,7 @@ class RunDirectory(Storage):
     toyworld = "toyworld"
     triplets = "triplets"
     rejected = "triplets/rejected.json"
+    triplets_staged = "triplets--staged"
     report = "report"
 
     @staticmethod

@@ -97,7 +97,8 @@ def _split(text: str) -> list[str]:
 
 def _add_grade(command: argparse.ArgumentParser) -> None:
     data: Flags = {
-        "--data": ("data", str, "a JSON file in the Alpaca form"),
+        "--data": ("data", str, "a file, a URI, or a Hugging Face data set such as tatsu-lab/alpaca"),
+        "--format": ("format", str, "auto, alpaca, dolly, chat, csv or parquet"),
         "--limit": ("limit", int, "grade only the first so many rows"),
     }
     _add_settings(command, "corpus", data)
@@ -198,8 +199,9 @@ def _take_terminal(log_file: Path, run_dir: str | None) -> Console:
 def _recipe(args: argparse.Namespace, run: RunDirectory) -> Recipe:
     """Return the recipe that was named, or else the run's own, with the flags in it."""
     flags = {key: value for key, value in vars(args).items() if "." in key}
-    # A limit belongs to the data that it was given with.
-    stale = ["corpus.limit=null"] if flags.get("corpus.data") else []
+    # A limit, a format and names of columns belong to the data that they were given with.
+    fresh = ["corpus.limit=null", "corpus.format=auto", "corpus.columns={}"]
+    stale = fresh if flags.get("corpus.data") else []
     name = args.recipe or ("demo" if args.command == "demo" else None)
     # A file of reviews that the run keeps belongs to the judge that it was given with: another is asked.
     if name is None and (flags.get("grade.model") or flags.get("grade.judge")):

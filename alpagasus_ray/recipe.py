@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import yaml
@@ -48,9 +49,25 @@ class CorpusSettings(Section):
     """Where the instruction data come from."""
 
     data: str | None = None
-    """A JSON file in the Alpaca form, or `toyworld`."""
+    """A local file, a URI that pyarrow opens (s3://, gs://), a data set of the Hugging Face hub such as
+    `tatsu-lab/alpaca` (or hf://datasets/OWNER/NAME/FILE), or `toyworld`. JSON, JSONL, CSV (all three also as
+    .gz) and Parquet are read."""
     limit: int | None = Field(None, ge=1)
     """Use only the first so many rows."""
+    format: Literal["auto", "alpaca", "dolly", "chat", "csv", "parquet"] = "auto"
+    """What the rows look like (alpaca, dolly, chat) or what the file is written in (csv, parquet). What this
+    does not say is seen from the file's ending and its first rows."""
+    columns: dict[Literal["instruction", "input", "output", "category"], str] = Field(default_factory=dict)
+    """The source's names for these columns, where they have others."""
+
+    @model_validator(mode="after")
+    def _settings_go_together(self) -> CorpusSettings:
+        if self.format == "chat" and self.columns:
+            raise ValueError("format chat has conversations and no columns to name: leave columns out")
+        # Recipes, manifests and messages hold the address.
+        if self.data and re.match(r"[\w+.-]+://[^/]*@", self.data):
+            raise ValueError("data is an address with a user or a key in it: keys come from the environment")
+        return self
 
 
 class ArmSettings(Section):

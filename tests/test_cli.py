@@ -228,7 +228,7 @@ def test_what_needs_no_ray_does_not_load_it(light: Shell, folder: Path, argument
         (["grade"], "--data"),
         (["grade", "--data", "missing.json"], "missing.json: no such file"),
         (["grade", "--data", "empty"], "empty"),
-        (["grade", "--data", "columns.json"], "instruction (columns found: completion, prompt)"),
+        (["grade", "--data", "columns.json"], "(alpaca); instruction and response (dolly)"),
         (["grade", "--data", "broken.json"], "broken.json, line 2, column 2"),
         (["grade", "--data", "good.json"], "OPENAI_API_KEY"),
         (["grade", "--data", "good.json", "--api-key-env", "MY_KEY"], "MY_KEY"),

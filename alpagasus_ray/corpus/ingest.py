@@ -1,76 +1,142 @@
-"""From a file of instruction data to the run's triplets: every row is kept, or set aside with a reason."""
+"""From rows of instruction data to triplets: every row is kept, or set aside with a reason."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import pyarrow as pa
-
-from alpagasus_ray.corpus.triplets import RejectedRowError, parse_triplet
+from alpagasus_ray.corpus.row_forms import ALPACA, FORMS, RejectedRowError, RowForm
+from alpagasus_ray.corpus.rows import BadRow
+from alpagasus_ray.corpus.triplets import parse_triplet
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.schemas import TRIPLETS
-from alpagasus_ray.text_files import read_text
 
-NEEDED_COLUMNS = ("instruction", "output")
+MAX_COLUMNS_NOTED = 1000
 
 
-@dataclass
-class Corpus:
-    """Triplets in source order, and what was set aside."""
+@dataclass(frozen=True, slots=True)
+class KeptRow:
+    """A row that is a triplet."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    record: dict[str, Any]
     """As the TRIPLETS schema says."""
-    rejected: list[dict[str, Any]] = field(default_factory=list)
-    """Objects with position, id, reason and the source row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that was set aside."""
+
+    record: dict[str, Any]
+    """Position, id, reason, the source row or its text and, where a line cannot be read, its number."""
 
     @property
-    def num_duplicates(self) -> int:
-        """Rows whose content stands earlier in the file: graded once, kept in their places."""
-        return sum(row["duplicate"] for row in self.rows)
-
-    def failures(self) -> dict[str, int]:
-        """Return how many rows were set aside, by reason."""
-        return dict(Counter(row["reason"] for row in self.rejected))
-
-    def to_table(self) -> pa.Table:
-        """Return the triplets as Arrow rows."""
-        return pa.Table.from_pylist(self.rows, schema=TRIPLETS)
+    def reason(self) -> str:
+        """Why, in a few fixed words."""
+        return str(self.record["reason"])
 
 
-def read_json_rows(path: str | Path, needed: Iterable[str] = NEEDED_COLUMNS) -> list[Any]:
-    """Return the rows of a JSON file that holds one list.
+def possible_forms(format: str, columns: Mapping[str, str]) -> list[RowForm]:
+    """Return the forms that rows of this format can have, the likeliest first.
 
-    Raises UserError for a missing or unreadable file, with line and column where it stops being JSON,
-    and for data in which no row has one of the `needed` columns.
+    Where columns are named, they take the place of Alpaca's or Dolly's.
     """
-    text = read_text(path)
+    forms = [FORMS[format]] if format in FORMS else list(FORMS.values())
+    return [form.with_columns(columns) for form in forms if not (columns and form.is_chat)]
+
+
+def find_form(rows: Iterable[Any], forms: Sequence[RowForm], name: str) -> RowForm:
+    """Return the first form that a row fits; rows are read no further than that.
+
+    Raises UserError that says what was looked for and what is there instead, or that there is nothing.
+    """
+    columns: dict[str, None] = {}
+    bad: BadRow | None = None
+    is_empty = True
+    for row in rows:
+        is_empty = False
+        if isinstance(row, BadRow):
+            bad = row
+        elif isinstance(row, Mapping):
+            if form := next((form for form in forms if form.fits(row)), None):
+                return form
+            if len(columns) < MAX_COLUMNS_NOTED:
+                columns.update(dict.fromkeys(row))
+    if is_empty:
+        raise UserError(f"{name} holds no rows")
+    if bad is not None and not columns:
+        raise UserError(f"{name}: no row can be read: {bad.reason}")
+    shown = ", ".join(sorted(map(str, columns))[:10]) or "none"
+    looked_for = "; ".join(form.describe() for form in forms)
+    raise UserError(
+        f"{name}: no row has the columns that were looked for: {looked_for} (columns found: {shown}); "
+        "yours can be named: --set 'corpus.columns={instruction: NAME, output: NAME}'"
+    )
+
+
+def ingest(
+    source_rows: Iterable[Any], form: RowForm = ALPACA, limit: int | None = None
+) -> Iterator[KeptRow | RejectedRow]:
+    """Yield each row of the source, kept or set aside, in order; `limit` counts source rows.
+
+    Only the ids of the rows so far are held in memory. Raises UserError at the end where no row was
+    kept.
+    """
+    seen: set[bytes] = set()
+    failures: dict[str, int] = {}
+    for position, row in enumerate(islice(source_rows, limit)):
+        try:
+            kept = _kept(position, row, form)
+        except RejectedRowError as error:
+            reason = str(error)
+            failures[reason] = failures.get(reason, 0) + 1
+            yield _rejected(position, row, reason)
+            continue
+        # 16 bytes instead of 32 digits: a million of them are there at once.
+        digest = bytes.fromhex(kept["id"])
+        kept["duplicate"] = digest in seen
+        seen.add(digest)
+        yield KeptRow(kept)
+    if not seen:
+        raise UserError(f"no row is usable: {describe_failures(failures)}")
+
+
+def _kept(position: int, row: Any, form: RowForm) -> dict[str, Any]:
+    if isinstance(row, BadRow):
+        raise RejectedRowError(row.reason)
+    triplet = parse_triplet(row, form)
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); "
-            "one list of rows is expected, not a row a line"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: a number there is too long to be instruction data") from error
+        source = json.dumps(row, ensure_ascii=False)
+        source.encode()  # a lone surrogate cannot be written anywhere
+    except UnicodeEncodeError as error:
+        raise RejectedRowError("text is not valid Unicode") from error
     except RecursionError as error:
-        raise UserError(f"{path}: nested too deeply to be instruction data") from error
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: a JSON list of rows is expected, such as Alpaca's alpaca_data.json")
-    if not rows:
-        raise UserError(f"{path}: the list holds no rows")
-    columns = {key for row in rows if isinstance(row, dict) for key in row}
-    for column in needed:
-        if column not in columns:
-            shown = ", ".join(sorted(columns)[:10]) or "none"
-            raise UserError(f"{path}: no row has a column {column} (columns found: {shown})")
-    return rows
+        raise RejectedRowError("row is nested too deeply") from error
+    return {
+        "position": position,
+        "id": triplet.id,
+        "instruction": triplet.instruction,
+        "input": triplet.input,
+        "output": triplet.output,
+        "category": triplet.category,
+        "source": source,
+    }
+
+
+def _rejected(position: int, row: Any, reason: str) -> RejectedRow:
+    shown = row.text if isinstance(row, BadRow) else row
+    try:
+        text = json.dumps(shown, sort_keys=True)
+    except RecursionError:  # too deep to be written anywhere
+        shown, text = None, str(position)
+    # A hash names a row which is no triplet.
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    record = {"position": position, "id": digest, "reason": reason, "row": shown}
+    if isinstance(row, BadRow) and row.line is not None:
+        record["line"] = row.line
+    return RejectedRow(record)
 
 
 def read_rejected(text: str) -> list[dict[str, Any]]:
@@ -78,46 +144,7 @@ def read_rejected(text: str) -> list[dict[str, Any]]:
     return [{name: row[name] for name in ("position", "id", "reason")} for row in json.loads(text)]
 
 
-def ingest(source_rows: Iterable[Any], limit: int | None = None) -> Corpus:
-    """Return the triplets of these rows, in order; `limit` counts source rows."""
-    corpus = Corpus()
-    seen: set[str] = set()
-    for position, row in enumerate(source_rows):
-        if limit is not None and position >= limit:
-            break
-        try:
-            triplet = parse_triplet(row)
-            source = json.dumps(row, ensure_ascii=False)
-            source.encode()  # a lone surrogate cannot be written anywhere
-        except (RejectedRowError, UnicodeEncodeError) as error:
-            reason = str(error) if isinstance(error, RejectedRowError) else "text is not valid Unicode"
-            corpus.rejected.append({"position": position, "id": _row_id(row), "reason": reason, "row": row})
-            continue
-        corpus.rows.append(
-            {
-                "position": position,
-                "id": triplet.id,
-                "instruction": triplet.instruction,
-                "input": triplet.input,
-                "output": triplet.output,
-                "category": triplet.category,
-                "source": source,
-                "duplicate": triplet.id in seen,
-            }
-        )
-        seen.add(triplet.id)
-    if not corpus.rows:
-        raise UserError(f"no row is usable: {describe_failures(corpus.failures())}")
-    return corpus
-
-
-def _row_id(row: object) -> str:
-    """Return a hash that names a row which is no triplet."""
-    text = json.dumps(row, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def describe_failures(failures: dict[str, int]) -> str:
+def describe_failures(failures: Mapping[str, int]) -> str:
     """Return counts by reason in words, the most frequent first.
 
     >>> describe_failures({"output is empty": 2, "input is not a string": 5})

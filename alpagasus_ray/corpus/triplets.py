@@ -6,9 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-TEXT_FIELDS = ("instruction", "input", "output")
+from alpagasus_ray.corpus.row_forms import ALPACA, RejectedRowError, RowForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,6 @@ class Triplet:
     """Empty where the instruction stands alone."""
     output: str
     category: str | None = None
-
-
-class RejectedRowError(ValueError):
-    """A source row that is no triplet; the message is the reason, in a few fixed words."""
 
 
 def triplet_id(instruction: str, input: str, output: str) -> str:
@@ -42,33 +37,12 @@ def seeded_draw(triplet_id: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}:{triplet_id}".encode(), digest_size=8).digest()
 
 
-def parse_triplet(row: object) -> Triplet:
-    """Return the triplet in a source row of the Alpaca form.
+def parse_triplet(row: object, form: RowForm = ALPACA) -> Triplet:
+    """Return the triplet in a source row of this form.
 
-    Raises RejectedRowError with a reason that names the field: missing, empty or not a string. A
-    missing or null input is an empty one, since half of such files leave it out.
+    Raises RejectedRowError with a reason, as RowForm.texts does, and for what is no object.
     """
     if not isinstance(row, Mapping):
         raise RejectedRowError("row is not an object")
-    texts: dict[str, str] = {}
-    for field in TEXT_FIELDS:
-        texts[field] = _text(row, field)
-    category = row.get("category")
-    return Triplet(
-        id=triplet_id(**texts),
-        **texts,
-        category=category if isinstance(category, str) and category else None,
-    )
-
-
-def _text(row: Mapping[str, Any], field: str) -> str:
-    value = row.get(field)
-    if value is None and field == "input":
-        return ""
-    if value is None:
-        raise RejectedRowError(f"{field} is missing")
-    if not isinstance(value, str):
-        raise RejectedRowError(f"{field} is not a string")
-    if not value.strip() and field != "input":
-        raise RejectedRowError(f"{field} is empty")
-    return value
+    texts = form.texts(row)
+    return Triplet(triplet_id(texts.instruction, texts.input, texts.output), *texts)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.corpus.committing import data_file
-from alpagasus_ray.corpus.ingest import ingest, read_json_rows
+from alpagasus_ray.corpus.committing import rows_of, source_of
+from alpagasus_ray.corpus.ingest import KeptRow
 from alpagasus_ray.corpus.testsets import Prompt, read_testsets
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.forecasts import Forecast, Workload, forecast
@@ -68,22 +70,31 @@ def estimate(run: RunDirectory, recipe: Recipe) -> Estimate:
     Raises UserError for data, test sets or a tokenizer that cannot be read.
     """
     tally = _RowTally()
-    rows, tally.set_aside = _rows(run, recipe.corpus)
-    stages = [_grading(run, recipe, tally.unique(rows))]
+    stages = [_grading(run, recipe, tally.unique(_rows(run, recipe.corpus, tally)))]
     if comparing := _comparing(recipe, tally):
         stages.append(comparing)
     return Estimate(tally.rows, tally.set_aside, tally.duplicates, tuple(stages))
 
 
-def _rows(run: RunDirectory, corpus: CorpusSettings) -> tuple[Iterable[dict[str, Any]], int]:
-    """Return the corpus' rows and how many were set aside: of the data file, or as the run has them."""
+def _rows(run: RunDirectory, corpus: CorpusSettings, tally: _RowTally) -> Iterator[dict[str, Any]]:
+    """Yield the corpus' rows, of the data or as the run has them; count those that are set aside."""
     if corpus.data is not None:
-        read = ingest(read_json_rows(data_file(run, corpus)), corpus.limit)
-        return read.rows, len(read.rejected)
+        _, rows = rows_of(source_of(run, corpus), corpus)
+        for row in rows:
+            if isinstance(row, KeptRow):
+                yield row.record
+            else:
+                tally.set_aside += 1
+        return
     manifest = run.manifest(run.triplets)
     if manifest is None:
         raise UserError("no data: give --data FILE (or --set corpus.data=FILE)")
-    return run.read_tables(run.triplets).to_pylist(), manifest.counts["rejected"]
+    tally.set_aside = manifest.counts["rejected"]
+    for name in run.list_files(run.triplets):
+        if name.endswith(".parquet"):
+            yield from pq.read_table(
+                run.path(f"{run.triplets}/{name}"), filesystem=run.filesystem
+            ).to_pylist()
 
 
 class _SampledSum:

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
-from alpagasus_ray.corpus.ingest import describe_failures, read_json_rows, read_rejected
-from alpagasus_ray.corpus.triplets import TEXT_FIELDS
+from alpagasus_ray.corpus.ingest import describe_failures, read_rejected
+from alpagasus_ray.corpus.sources import open_source
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.guard import complaint, look
 from alpagasus_ray.grade.recorded import Recorded, RecordedReviews
@@ -78,10 +78,16 @@ class _Importing:
 
     def read(self) -> None:
         """Read the file and match it; raises UserError before an old artifact is cleared away."""
-        rows = read_json_rows(self.path, needed=())
+        rows = list(open_source(str(self.path)).rows())
+        if not rows:
+            raise UserError(f"--import-reviews {self.path} holds no rows")
         recorded = RecordedReviews(rows, self.rubric, self.rubric.reader)
         triplets = self.run.read_tables(self.run.triplets)
-        graded = triplets.filter(pc.invert(triplets["duplicate"])).select(["id", *TEXT_FIELDS]).to_pylist()
+        graded = (
+            triplets.filter(pc.invert(triplets["duplicate"]))
+            .select(["id", "instruction", "input", "output"])
+            .to_pylist()
+        )
         self.ids = [row["id"] for row in graded]
         self.by_id = recorded.match(graded)
         if not self.by_id:

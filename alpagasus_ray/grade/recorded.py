@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alpagasus_ray.corpus.triplets import RejectedRowError, parse_triplet
+from alpagasus_ray.corpus.row_forms import RejectedRowError
+from alpagasus_ray.corpus.triplets import parse_triplet
 from alpagasus_ray.judge.score_format import NO_SCORE, ScoreFormat, UnreadableScoreError, on_scale
 from alpagasus_ray.judge.scores import READERS
 from alpagasus_ray.llm.asking import UNREADABLE

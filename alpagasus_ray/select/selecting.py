@@ -188,6 +188,8 @@ def _write(run: RunDirectory, arm: str, settings: ArmSettings, chosen: _Chosen) 
         "dropped": len(dropped),
         "share": round(len(kept) / (len(kept) + len(dropped)), 6),
         "dropped_by_reason": reasons,
+        # train.json has the source's fields: this says which of them are the texts.
+        "row_form": run.require(run.triplets, "grade --data FILE").details.get("row_form"),
     }
     if selection.threshold is not None:
         scored = sum(candidate.score is not None for candidate in candidates)

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
 from alpagasus_ray.corpus.template import render_prompt
+from alpagasus_ray.corpus.triplets import parse_triplet
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +28,20 @@ class Example:
 
 
 def build_examples(
-    rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_length_tokens: int
+    rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_length_tokens: int, form: RowForm = ALPACA
 ) -> tuple[list[Example], dict[str, int]]:
     """Return the examples of these rows in order, and how many were dropped by reason.
 
+    `form` says where the rows of train.json hold their texts: the corpus read them the same way.
     A row whose prompt alone fills max_length_tokens would train on nothing (the original trained on
     such rows all the same): it is dropped.
     """
     examples: list[Example] = []
     dropped: Counter[str] = Counter()
     for row in rows:
-        prompt = render_prompt(row["instruction"], row.get("input") or "")
-        example = _example(prompt, row["output"], tokenizer, max_length_tokens)
+        triplet = parse_triplet(row, form)
+        prompt = render_prompt(triplet.instruction, triplet.input)
+        example = _example(prompt, triplet.output, tokenizer, max_length_tokens)
         if example.num_target_tokens <= 0:
             dropped["prompt fills max_length_tokens"] += 1
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
 from alpagasus_ray.recipe import TrainSettings
 
 METRICS_FILE = "metrics.jsonl"
@@ -22,3 +23,5 @@ class TrainJob:
     export_folder: str
     """Where the first worker writes the trained Hugging Face folder."""
     settings: TrainSettings
+    row_form: RowForm = ALPACA
+    """Where the rows of train.json hold their texts."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, duration
+from alpagasus_ray.corpus.row_forms import RowForm
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
@@ -77,7 +78,10 @@ def _train(
     console: Console,
 ) -> Made:
     folder = run.local_path(run.model(arm))
-    job = TrainJob(model, str(run.local_path(f"{run.arm(arm)}/train.json")), str(folder), settings)
+    train_file = run.local_path(f"{run.arm(arm)}/train.json")
+    summary = run.require(run.arm(arm), f"select --arm {arm}").details
+    row_form = RowForm.from_json(summary.get("row_form"))
+    job = TrainJob(model, str(train_file), str(folder), settings, row_form)
     checkpoints = run.local_path(run.checkpoints(arm))
     _drop_other_attempts(checkpoints, attempt)
     with _shown_progress(folder / METRICS_FILE, arm, console):

@@ -44,7 +44,7 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
     torch.manual_seed(settings.seed)
     tokenizer = load_tokenizer(job.model)
     rows = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
-    examples, dropped = build_examples(rows, tokenizer, settings.max_length_tokens)
+    examples, dropped = build_examples(rows, tokenizer, settings.max_length_tokens, job.row_form)
     if not examples:
         raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
     model = load_model(job.model, tokenizer)

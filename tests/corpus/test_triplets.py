@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from alpagasus_ray.corpus.triplets import RejectedRowError, Triplet, parse_triplet, triplet_id
+from alpagasus_ray.corpus.row_forms import RejectedRowError
+from alpagasus_ray.corpus.triplets import Triplet, parse_triplet, triplet_id
 
 GOOD = {"instruction": "Name a fruit.", "input": "", "output": "An apple."}
 TEXTS = st.tuples(st.text(max_size=4), st.text(max_size=4), st.text(max_size=4))

@@ -156,7 +156,7 @@ def test_each_judge_has_its_own_reviews(bench: Bench) -> None:
     ("content", "says"),
     [
         ('[{"triplet": "x", "review": "4"},\n {"triplet": "y", "rev', "reviews.json, line 2, column "),
-        ('{"triplet": "x"}', "a JSON list"),
+        ('{"triplet": "x"}', "none of its 1 rows is a review"),
         ("[]", "holds no rows"),
         ('[{"triplet": "x", "review": "4"}]', "none of its 1 rows is a review"),
         ('[{"instruction": "Name a fruit.", "output": "An apple."}]', "none of its 1 rows is a review"),

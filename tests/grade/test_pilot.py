@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpagasus_ray.corpus.ingest import ingest
+from alpagasus_ray.corpus.ingest import KeptRow, ingest
 from alpagasus_ray.corpus.toyworld import generate_rows
 from alpagasus_ray.grade.pilot import EVASION, Pilot, pilot_rows, planted
 from alpagasus_ray.judge.answer_key import AnswerKeyChat
@@ -19,6 +19,7 @@ from alpagasus_ray.judge.rubrics import RUBRICS
 from alpagasus_ray.judge.scores import READERS
 from alpagasus_ray.llm.chat import Request, Sampling
 from alpagasus_ray.recipe import GuardSettings
+from alpagasus_ray.schemas import TRIPLETS
 
 COLUMNS = ["id", "instruction", "input", "output"]
 WORDS = st.sampled_from(["a", "b c", "I'm not sure.", "one two three four five six", " x\n\ny  z w "])
@@ -140,7 +141,8 @@ def test_rows_that_failed_are_no_scores() -> None:
 @pytest.mark.parametrize(("num_rows", "seed"), [(5000, 0), (300, 0), (300, 1)])
 def test_the_toy_worlds_judge_is_not_complained_of(rubric: str, num_rows: int, seed: int) -> None:
     """It knows every answer; yet of its rows 82 % are spoilt already, where a further fault costs little."""
-    rows = ingest(generate_rows(num_rows, seed=seed)).to_table().select(COLUMNS)
+    kept = [row.record for row in ingest(generate_rows(num_rows, seed=seed)) if isinstance(row, KeptRow)]
+    rows = pa.Table.from_pylist(kept, schema=TRIPLETS).select(COLUMNS)
     pilot = Pilot(rows, GuardSettings())
     findings = pilot.findings(asyncio.run(answer_key(pilot.rows.to_pylist(), rubric)))
     assert findings["complaint"] is None
