@@ -47,6 +47,7 @@ LATE = frozenset(
         ("compare.comparing", "judge.pool"),
         ("generate.generating", "llm.openai_chat"),
         ("judge.providers", "llm.openai_chat"),
+        ("judge.providers", "llm.anthropic_chat"),
     }
 )
 """Imports of our own modules inside functions, each for a reason."""
@@ -67,9 +68,12 @@ PURE = (
     "judge.judging",
     "judge.rubrics",
     "judge.scores",
+    "llm.anthropic_chat",
     "llm.asking",
+    "llm.failures",
     "llm.ledger",
     "llm.openai_chat",
+    "llm.rate_limits",
     "report.reporting",
     "select.selecting",
     "select.selectors",
