@@ -68,7 +68,7 @@ class Faults:
 
 
 def instead(name: str, whole: Body, faults: Faults, error: Callable[..., web.Response]) -> web.StreamResponse:
-    """Return what a fault puts in the place of a whole answer; `error` makes errors in the protocol's form."""
+    """Return what a fault puts in the place of a whole answer; `error` makes the protocol's errors."""
     content = json.dumps(whole).encode()
     wait = {"Retry-After": f"{faults.retry_after_s:g}"}
     answers: dict[str, Callable[[], web.StreamResponse]] = {

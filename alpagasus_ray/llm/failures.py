@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import httpx2
 
 from alpagasus_ray.llm.chat import EndpointError, ReplyError
 
@@ -22,7 +23,12 @@ _TOO_LONG = re.compile("maximum context length|prompt is too long|exceed context
 """The words of vLLM and of Anthropic, which have no code for it."""
 _SETTING = re.compile("`(temperature|top_p)`|^(temperature|top_p)\\b")
 """How Anthropic names the setting at fault."""
-OVERLOADED = 529
+_NO_ADDRESS = (
+    httpx2.InvalidURL,
+    httpx2.UnsupportedProtocol,
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +51,15 @@ class Rejection:
 def rejection_of(status: int, body: object, key: str, retry_after_s: float | None) -> Rejection:
     """Return what an answer's status and body say; `body` is its JSON value, or its text where it is none."""
     error: Any = body.get("error", body) if isinstance(body, dict) else body
-    if not isinstance(error, dict):
-        return Rejection(status, one_line(error or f"status {status}", key), retry_after_s=retry_after_s)
-    message = error.get("message") or error
-    # Anthropic has a type where OpenAI has a code, and vLLM's code is the status.
-    code, param = error.get("code") or error.get("type"), error.get("param")
-    return Rejection(status, one_line(message, key), str(code or ""), str(param or ""), retry_after_s)
+    found = error if isinstance(error, dict) else {}
+    return Rejection(
+        status,
+        words=one_line(found.get("message") or error or "", key) or f"status {status}",
+        # Anthropic has a type where OpenAI has a code, and vLLM's code is the status.
+        code=str(found.get("code") or found.get("type") or ""),
+        param=str(found.get("param") or ""),
+        retry_after_s=retry_after_s,
+    )
 
 
 def failure_of(rejection: Rejection, where: str, model: str) -> ReplyError | EndpointError:
@@ -118,15 +127,18 @@ def _kind(rejection: Rejection) -> str:
             return "refused request"
 
 
-def unreached(error: BaseException, where: str, key: str) -> ReplyError:
+def unreached(error: BaseException, where: str, key: str) -> ReplyError | EndpointError:
     """Return the failure of a request to which no whole answer came.
 
-    It may be billed unless it is certain that it was never sent: the connection was not made.
+    EndpointError for an address that is none. The request may be billed unless it is certain that it was
+    never sent: the connection was not made.
     """
-    chain = list(_chain(error))
+    chain = _chain(error)
+    if any(isinstance(one, _NO_ADDRESS) for one in chain):
+        return EndpointError(f"{where} is no address of an endpoint: {one_line(chain[-1], key)}")
     if any(isinstance(one, aiohttp.ConnectionTimeoutError) for one in chain):
         return ReplyError("timeout", f"{where} cannot be reached in time")
-    if any(isinstance(one, aiohttp.ClientConnectorError | aiohttp.InvalidURL) for one in chain):
+    if any(isinstance(one, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) for one in chain):
         return ReplyError("connection", f"{where} cannot be reached: {one_line(chain[-1], key)}")
     if any(isinstance(one, aiohttp.ServerTimeoutError) for one in chain):
         return late(where)

@@ -199,7 +199,7 @@ VALUES = (
     st.text()
     | st.integers().map(str)
     | st.floats().map(str)
-    | st.datetimes(timezones=st.timezones() | st.none()).map(datetime.isoformat)
+    | st.datetimes(timezones=st.sampled_from([UTC, None])).map(datetime.isoformat)
     | st.datetimes(timezones=st.just(UTC)).map(format_datetime)
     | st.from_regex(r"(\d{1,30}(\.\d)?(d|h|m|s|ms))+", fullmatch=True)
     | st.sampled_from(["Mon, 99 Jan 2025 99:99:99 GMT", "1 Jan 1 1 +9999999999", "0001-01-01T00:00:00+23:59"])
