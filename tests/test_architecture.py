@@ -74,6 +74,7 @@ PURE = (
     "llm.ledger",
     "llm.openai_chat",
     "llm.rate_limits",
+    "llm.wire",
     "report.reporting",
     "select.selecting",
     "select.selectors",

@@ -12,6 +12,7 @@ import httpx2
 
 from alpagasus_ray.llm.chat import EndpointError, RateLimits, Reply, Request, ignore_limits
 from alpagasus_ray.llm.failures import (
+    NO_KEY,
     failure_of,
     late,
     malformed,
@@ -36,7 +37,7 @@ FINISH_REASONS = {
 
 
 class _HttpClient(FixedAddresses, anthropic.DefaultAioHttpClient):
-    pass
+    """The SDK's own client on aiohttp, less what each request need not repeat."""
 
 
 class AnthropicChat:
@@ -53,11 +54,10 @@ class AnthropicChat:
         server = (base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
         self._url = f"{server}/v1/messages"
         self._timeout_s = timeout_s
-        self._key = usable_key(api_key)
         timeout, limits = connections(timeout_s)
         self._client = anthropic.AsyncAnthropic(
             base_url=server,
-            api_key=self._key,
+            api_key=usable_key(api_key),
             timeout=timeout,
             max_retries=0,  # who asks decides about trying again
             open_telemetry=False,  # rows go to the judge and to nobody else
@@ -70,9 +70,7 @@ class AnthropicChat:
             raise EndpointError("Anthropic's API takes conversations only, no raw prompts")
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.post(
-                    "/v1/messages", cast_to=httpx2.Response, body=_body(request)
-                )
+                response = await self._client.post(self._url, cast_to=httpx2.Response, body=_body(request))
         except anthropic.APIStatusError as error:
             self._tell_limits(error.response.headers)
             wait_s = retry_after_s(error.response.headers, time.time())
@@ -89,6 +87,10 @@ class AnthropicChat:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+    @property
+    def _key(self) -> str:
+        return self._client.api_key or NO_KEY
 
     def _tell_limits(self, headers: httpx2.Headers) -> None:
         if (limits := anthropic_limits(headers, time.time())) is not None:

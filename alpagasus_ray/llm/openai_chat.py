@@ -28,7 +28,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 
 class _HttpClient(FixedAddresses, openai.DefaultAioHttpClient):
-    pass
+    """The SDK's own client on aiohttp, less what each request need not repeat."""
 
 
 class OpenAIChat:

@@ -152,7 +152,7 @@ def test_a_row_that_gets_no_reply_has_no_text(judges: Judges, endpoint: Loopback
     )
     by_id = {row["id"]: row for row in judged(judges.judge(), rows(3))}
     lost = by_id.pop("id-1")
-    assert (lost["scores"], lost["text"], lost["failure"]) == (None, None, "refused request: 400: Too long.")
+    assert (lost["scores"], lost["text"], lost["failure"]) == (None, None, "too long: Too long.")
     assert (lost["prompt_tokens"], lost["completion_tokens"]) == (0, 0)
     assert all(row["scores"] for row in by_id.values())
 

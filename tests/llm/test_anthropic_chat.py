@@ -32,6 +32,7 @@ def ask(
 ) -> Reply:
     async def complete() -> Reply:
         chat = AnthropicChat(base_url, api_key, timeout_s)
+        assert KEY not in repr(chat) + str(vars(chat))
         chat.on_limits = (told if told is not None else []).append
         try:
             return await chat.complete(request)
