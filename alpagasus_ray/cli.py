@@ -24,10 +24,10 @@ DEFAULT_RUN_DIR = "runs/default"
 Flags = dict[str, tuple[str, Callable[[str], Any], str]]
 """Recipe key within its section, type and help, by flag."""
 JUDGE_FLAGS: Flags = {
-    "--judge": ("judge", str, "openai (any compatible server) or answer-key (the toy world's)"),
+    "--judge": ("judge", str, "openai (any compatible server), anthropic, or answer-key (the toy world's)"),
     "--model": ("model", str, "the judge's model name"),
     "--base-url": ("base_url", str, "an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"),
-    "--api-key-env": ("api_key_env", str, "the environment variable that holds the key"),
+    "--api-key-env": ("api_key_env", str, "the variable that holds the key (the provider's usual one)"),
     "--max-concurrency": ("max_concurrency", int, "requests in flight"),
     "--requests-per-minute": ("requests_per_minute", float, "the most requests in a minute"),
     "--tokens-per-minute": ("tokens_per_minute", float, "the most tokens in a minute"),

@@ -25,12 +25,13 @@ class Section(BaseModel):
 class JudgeSettings(Section):
     """Which model judges, and how it is asked."""
 
-    judge: Literal["openai", "answer-key"] = "openai"
+    judge: Literal["openai", "anthropic", "answer-key"] = "openai"
     model: str = "gpt-3.5-turbo-0301"
     base_url: Url | None = None
     """Any server that speaks OpenAI's protocol; None: OpenAI itself."""
-    api_key_env: VariableName = "OPENAI_API_KEY"
-    """The environment variable that holds the key. The key itself is never written down."""
+    api_key_env: VariableName | None = None
+    """The environment variable that holds the key; None: the provider's own. The key itself is never
+    written down."""
     temperature: float | None = Field(0.0, ge=0)
     """None: not sent; reasoning models take no other than their own."""
     top_p: float | None = Field(1.0, gt=0, le=1)

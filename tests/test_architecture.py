@@ -51,6 +51,7 @@ LATE = frozenset(
         ("compare.comparing", "judge.pool"),
         ("generate.generating", "llm.openai_chat"),
         ("judge.providers", "llm.openai_chat"),
+        ("judge.providers", "llm.anthropic_chat"),
     }
 )
 """Imports of our own modules inside functions, each for a reason."""
@@ -79,11 +80,15 @@ PURE = (
     "judge.rubric_files",
     "judge.rubrics",
     "judge.scores",
+    "llm.anthropic_chat",
     "llm.asking",
+    "llm.failures",
     "llm.ledger",
     "llm.openai_chat",
     "llm.prices",
     "llm.token_counts",
+    "llm.rate_limits",
+    "llm.wire",
     "report.reporting",
     "select.selecting",
     "select.selectors",

@@ -82,7 +82,7 @@ class Generation:
         settings = self.settings
         key = require_key(settings.api_key_env)
         try:
-            model = OpenAIChat(base_url, key, settings.timeout_s, settings.max_retries)
+            model = OpenAIChat(base_url, key, settings.timeout_s)
         except EndpointError as error:
             raise UserError(str(error)) from error
         asker = Asker(model, replies, AskingLimits(settings.max_concurrency, settings.max_retries))

@@ -15,14 +15,26 @@ from alpagasus_ray.recipe_files import require_key
 def _openai(settings: JudgeSettings) -> ChatModel:
     from alpagasus_ray.llm.openai_chat import OpenAIChat  # the SDK takes a second to import
 
-    return OpenAIChat(settings.base_url, judge_key(settings), settings.timeout_s, settings.max_retries)
+    return OpenAIChat(settings.base_url, judge_key(settings), settings.timeout_s)
+
+
+def _anthropic(settings: JudgeSettings) -> ChatModel:
+    from alpagasus_ray.llm.anthropic_chat import AnthropicChat  # the SDK takes a second to import
+
+    return AnthropicChat(settings.base_url, judge_key(settings), settings.timeout_s)
 
 
 def _answer_key(settings: JudgeSettings) -> ChatModel:
     return AnswerKeyChat()
 
 
-JUDGES: dict[str, Callable[[JudgeSettings], ChatModel]] = {"openai": _openai, "answer-key": _answer_key}
+JUDGES: dict[str, Callable[[JudgeSettings], ChatModel]] = {
+    "openai": _openai,
+    "anthropic": _anthropic,
+    "answer-key": _answer_key,
+}
+KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+"""Where each provider's key is looked for when the recipe names no variable. No entry: no key is needed."""
 
 
 def judge_key(settings: JudgeSettings) -> str | None:
@@ -31,11 +43,13 @@ def judge_key(settings: JudgeSettings) -> str | None:
     A server of one's own (base_url) may need no key, so there a missing one is left to the server;
     the providers themselves always need one: UserError names the variable.
     """
-    if settings.judge == "answer-key":
+    usual = KEY_VARIABLES.get(settings.judge)
+    if usual is None:
         return None
+    variable = settings.api_key_env or usual
     if settings.base_url is not None:
-        return os.environ.get(settings.api_key_env)
-    return require_key(settings.api_key_env)
+        return os.environ.get(variable)
+    return require_key(variable)
 
 
 def account_of(settings: JudgeSettings) -> str:

@@ -259,7 +259,7 @@ def test_a_prompt_without_an_answer_is_counted_and_in_no_file(bench: Bench) -> N
     )
     manifest = bench.make()
     assert manifest.counts["answers"] == 13
-    assert manifest.failures == {"refused request": 1}
+    assert manifest.failures == {"too long": 1}
     assert "koala_3" not in bench.answers("koala")
     assert len(bench.answers("koala")) == 11
 

@@ -1,0 +1,139 @@
+"""Anthropic's protocol through the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import httpx2
+
+from alpagasus_ray.llm.chat import EndpointError, RateLimits, Reply, Request, ignore_limits
+from alpagasus_ray.llm.failures import (
+    NO_KEY,
+    failure_of,
+    late,
+    malformed,
+    refused_by_model,
+    rejection_of,
+    unreached,
+    usable_key,
+)
+from alpagasus_ray.llm.rate_limits import anthropic_limits, retry_after_s
+from alpagasus_ray.llm.wire import FixedAddresses, connections, json_object, token_count, writable
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+INPUT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+"""Together they are the prompt (platform.claude.com/docs/en/build-with-claude/prompt-caching)."""
+FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+}
+"""Ours by Anthropic's stop reason; any other stands as it is."""
+
+
+class _HttpClient(FixedAddresses, anthropic.DefaultAioHttpClient):
+    """The SDK's own client on aiohttp, less what each request need not repeat."""
+
+
+class AnthropicChat:
+    """The Messages API of Anthropic, or of a server that speaks it."""
+
+    def __init__(self, base_url: str | None, api_key: str | None, timeout_s: float) -> None:
+        """Connect to nothing yet; raises EndpointError for a key that cannot be sent.
+
+        `base_url` is the server's, with or without the /v1 that OpenAI's have.
+        """
+        self.on_limits: Callable[[RateLimits], None] = ignore_limits
+        self._where = base_url or "the Anthropic API"
+        # Never the SDK's own ANTHROPIC_BASE_URL: it is in no manifest.
+        server = (base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
+        self._url = f"{server}/v1/messages"
+        self._timeout_s = timeout_s
+        timeout, limits = connections(timeout_s)
+        self._client = anthropic.AsyncAnthropic(
+            base_url=server,
+            api_key=usable_key(api_key),
+            timeout=timeout,
+            max_retries=0,  # who asks decides about trying again
+            open_telemetry=False,  # rows go to the judge and to nobody else
+            http_client=_HttpClient(timeout=timeout, limits=limits),
+        )
+
+    async def complete(self, request: Request) -> Reply:
+        """Return the reply; raises as ChatModel.complete says."""
+        if request.raw_prompt:
+            raise EndpointError("Anthropic's API takes conversations only, no raw prompts")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.post(self._url, cast_to=httpx2.Response, body=_body(request))
+        except anthropic.APIStatusError as error:
+            self._tell_limits(error.response.headers)
+            wait_s = retry_after_s(error.response.headers, time.time())
+            # No chain, here and below: the SDK's errors hold the endpoint's words, which may repeat the key.
+            answer = rejection_of(error.status_code, error.body, self._key, wait_s)
+            raise failure_of(answer, self._where, request.model) from None
+        except TimeoutError:
+            raise late(self._where) from None
+        except (anthropic.AnthropicError, httpx2.InvalidURL) as error:
+            raise unreached(error, self._where, self._key) from None
+        self._tell_limits(response.headers)
+        return self._reply(json_object(response.content))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    @property
+    def _key(self) -> str:
+        return self._client.api_key or NO_KEY
+
+    def _tell_limits(self, headers: httpx2.Headers) -> None:
+        if (limits := anthropic_limits(headers, time.time())) is not None:
+            self.on_limits(limits)
+
+    def _reply(self, answer: dict[str, Any]) -> Reply:
+        blocks, stop_reason, usage = answer.get("content"), answer.get("stop_reason"), answer.get("usage")
+        if not isinstance(blocks, list):
+            raise malformed("the body is no message with content")
+        texts = [
+            block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"
+        ]
+        text = "".join(part for part in texts if isinstance(part, str))
+        if stop_reason == "refusal":
+            raise refused_by_model(text or "the model would not answer", self._key)
+        return Reply(
+            text=writable(text),
+            finish_reason=FINISH_REASONS.get(stop_reason, stop_reason)
+            if isinstance(stop_reason, str)
+            else "stop",
+            prompt_tokens=sum(token_count(usage, name) for name in INPUT_TOKENS),
+            completion_tokens=token_count(usage, "output_tokens"),
+        )
+
+
+def _body(request: Request) -> dict[str, Any]:
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": sampling.max_tokens,
+        "messages": [
+            {"role": message.role, "content": message.content}
+            for message in request.messages
+            if message.role != "system"
+        ],
+    }
+    if system := "\n\n".join(message.content for message in request.messages if message.role == "system"):
+        body["system"] = system
+    if sampling.temperature is not None:
+        body["temperature"] = sampling.temperature
+    # 1 changes nothing, and newer models refuse both at once.
+    if sampling.top_p is not None and sampling.top_p != 1.0:
+        body["top_p"] = sampling.top_p
+    if sampling.stop:
+        body["stop_sequences"] = list(sampling.stop)
+    return body

@@ -1,0 +1,118 @@
+"""What the providers' clients share, measured on a real server: many at once, over few connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpagasus_ray.llm.anthropic_chat import AnthropicChat
+from alpagasus_ray.llm.chat import Message, ReplyError, Request, Sampling
+from alpagasus_ray.llm.openai_chat import OpenAIChat
+from alpagasus_ray.llm.wire import json_object, token_count, writable
+from tests.loopback import LoopbackServer
+
+CHATS: dict[str, Any] = {"openai": OpenAIChat, "anthropic": AnthropicChat}
+
+
+def request(text: str) -> Request:
+    return Request((Message("user", text),), "judge", Sampling(5))
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_hundreds_are_in_flight_at_once_and_each_gets_its_own_reply(
+    endpoint: LoopbackServer, provider: str
+) -> None:
+    endpoint.latency_s = 1.5
+    endpoint.reply = lambda body: body["messages"][0]["content"]
+
+    async def ask_all() -> list[str]:
+        chat = CHATS[provider](endpoint.base_url, "key", 60)
+        asked = (chat.complete(request(str(number))) for number in range(300))
+        replies = await asyncio.gather(*asked)
+        await chat.close()
+        return [reply.text for reply in replies]
+
+    assert asyncio.run(ask_all()) == [str(number) for number in range(300)]
+    assert endpoint.max_in_flight > 256
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_a_connection_serves_one_request_after_the_other(endpoint: LoopbackServer, provider: str) -> None:
+    async def ask_all() -> None:
+        chat = CHATS[provider](endpoint.base_url, "key", 60)
+
+        async def ask(worker: int) -> None:
+            for number in range(20):
+                await chat.complete(request(f"{worker} {number}"))
+
+        await asyncio.gather(*map(ask, range(5)))
+        await chat.close()
+
+    asyncio.run(ask_all())
+    assert endpoint.answered.total() == 100
+    assert len(endpoint.connections) == 5
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_a_compressed_answer_is_understood(endpoint: LoopbackServer, provider: str) -> None:
+    @web.middleware
+    async def compress(request: web.Request, handler: Any) -> Any:
+        response = await handler(request)
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async def ask() -> str:
+        runner = web.AppRunner(app := endpoint.app())
+        app.middlewares.append(compress)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        chat = CHATS[provider](f"http://127.0.0.1:{runner.addresses[0][1]}/v1", "key", 60)
+        reply = await chat.complete(request("a"))
+        await chat.close()
+        await runner.cleanup()
+        return str(reply.text)
+
+    endpoint.reply = lambda body: "Fine, thank you. " * 100
+    assert asyncio.run(ask()) == "Fine, thank you. " * 100
+
+
+@given(st.binary())
+def test_a_body_is_an_object_or_malformed(content: bytes) -> None:
+    try:
+        assert isinstance(json_object(content), dict)
+    except ReplyError as error:
+        assert (error.kind, error.may_be_billed) == ("malformed reply", True)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"])
+def test_a_body_that_python_cannot_hold_is_malformed(content: bytes) -> None:
+    with pytest.raises(ReplyError) as caught:
+        json_object(content)
+    assert caught.value.kind == "malformed reply"
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text()))
+def test_an_object_is_read_as_it_stands(value: dict[str, Any]) -> None:
+    assert json_object(json.dumps(value).encode()) == value
+
+
+@given(st.text(alphabet=st.characters()))
+def test_a_text_can_be_written_to_a_file(text: str) -> None:
+    assert writable(text + "\ud83d").encode()
+    if text.encode("utf-8", "ignore").decode() == text:
+        assert writable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("usage", "count"),
+    [({"n": 7}, 7), ({}, 0), (None, 0), ([], 0), ({"n": -1}, 0), ({"n": 1 << 40}, 0), ({"n": "7"}, 0)],
+)
+def test_a_count_that_makes_no_sense_is_nothing(usage: object, count: int) -> None:
+    assert token_count(usage, "n") == count
