@@ -78,11 +78,10 @@ class RunDirectory(Storage):
     @property
     def ledger(self) -> str:
         """The ledger beside the runs: RUN/../ledger."""
-        return (
-            f"{self.uri.rpartition('/')[0]}/ledger"
-            if not self.is_local
-            else f"{Path(self.root).parent}/ledger"
-        )
+        if self.is_local:
+            return f"{Path(self.root).parent}/ledger"
+        address, mark, options = self.uri.partition("?")
+        return f"{address.rstrip('/').rpartition('/')[0]}/ledger{mark}{options}"
 
     def local_path(self, relative: str) -> Path:
         """Return the path for libraries that only know local files.

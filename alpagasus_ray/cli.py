@@ -34,8 +34,8 @@ JUDGE_FLAGS: Flags = {
     "--max-cost-usd": ("max_cost_usd", float, "stop before more dollars than this are spent"),
     "--reader": ("reader", str, "how a reply is read: robust, or original (the published code's)"),
 }
-READ_ONLY = ("estimate",)
-"""Commands that leave no trace, not even a log."""
+READ_ONLY = ("estimate", "ledger")
+"""Commands that leave no trace in the run directory, not even a log."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,6 +77,9 @@ def build_parser() -> Parser:
     _add_grade(estimate)
     estimate.add_argument("--json", action="store_true", help="as JSON")
     _add_grade(add("grade", commands.grade, "score every row with an LLM judge"))
+    ledger = add("ledger", commands.ledger, "the paid replies: what is there, whether it can be read")
+    ledger.add_argument("action", choices=["show", "verify", "compact"])
+    ledger.add_argument("--ledger", help="its folder or URI (the one beside the run directory)")
     _add_select(add("select", commands.select, "choose an arm's rows"))
     _add_train(add("train", commands.train, "fine-tune a base model on an arm"))
     _add_serve(add("serve", commands.serve, "serve models behind one OpenAI-compatible endpoint"))

@@ -90,6 +90,19 @@ def estimate(context: Context) -> None:
     context.console.result(as_json if context.args.json else made.to_text())
 
 
+def ledger(context: Context) -> None:
+    """Show, verify or compact the ledger of paid replies."""
+    from alpagasus_ray.llm import ledger_report
+
+    actions = {
+        "show": ledger_report.show,
+        "verify": ledger_report.verify,
+        "compact": ledger_report.compact_all,
+    }
+    folder = context.args.ledger or context.recipe.ledger or context.run.ledger
+    context.console.result(actions[context.args.action](folder))
+
+
 def select(context: Context) -> None:
     """Commit an arm's rows."""
     with _pipeline(context) as pipeline:

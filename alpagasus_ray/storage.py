@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +28,16 @@ class Storage:
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{self.what} {uri} cannot be opened: {error}") from error
 
+    def child_uri(self, name: str) -> str:
+        """Return the address of a folder in this one, whole, for other processes and machines.
+
+        What follows a question mark (an S3 endpoint, a region) stays at the end.
+        """
+        if self.is_local:
+            return f"{self.root}/{name}"
+        address, mark, options = self.uri.partition("?")
+        return f"{address.rstrip('/')}/{name}{mark}{options}"
+
     def path(self, relative: str) -> str:
         """Return the path that `filesystem` knows this by."""
         return f"{self.root}/{relative}"
@@ -53,7 +62,7 @@ class Storage:
         if self.is_local:
             self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
             # An object store shows an object when it is whole; a local file needs a rename for that.
-            written = f"{target}.{uuid.uuid4().hex[:8]}.partial"
+            written = f"{target}.partial"
         with self.filesystem.open_output_stream(written) as stream:
             stream.write(data)
         if self.is_local:

@@ -40,6 +40,7 @@ TOKENIZERS = frozenset({"llm.token_counts"})
 """Outside train/: counts with a tokenizer that is at hand; the library loads no torch."""
 LATE = frozenset(
     {
+        ("commands", "llm.ledger_report"),
         ("commands", "pipeline"),  # --help and a wrong flag need not wait for Ray
         ("commands", "ray_session"),
         ("commands", "grade.estimating"),

@@ -23,6 +23,7 @@ from alpagasus_ray.llm.chat import Request
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.token_counts import TokenCounter, token_counter
 from alpagasus_ray.recipe import TOYWORLD, CorpusSettings, JudgeSettings, Recipe
+from alpagasus_ray.storage import Storage
 
 SAMPLE_SIZE = 2_500
 """Texts whose tokens are counted, up to twice as many; the others' follow from their length."""
@@ -147,7 +148,7 @@ def _grading(run: RunDirectory, recipe: Recipe, rows: Iterable[Mapping[str, str]
     counter = token_counter(settings.model, settings.tokenizer)
     rubrics = load_rubrics(settings)
     requests = (request_of(row, rubric, settings) for row in rows for rubric in rubrics)
-    replies = _LedgerReplies(f"{recipe.ledger or run.ledger}/{account_of(settings)}")
+    replies = _LedgerReplies(Storage(recipe.ledger or run.ledger).child_uri(account_of(settings)))
     prompts, num_known = _SampledSum(), 0
     for chunk in _chunks(requests, CHUNK):
         unknown = replies.without_known(chunk)

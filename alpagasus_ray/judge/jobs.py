@@ -69,9 +69,7 @@ def judge_job(recipe: Recipe, settings: JudgeSettings, rubric: Rubric, reader: s
             f"'prices={{{settings.model}: {wanted}}}'"
         )
     account = account_of(settings)
-    base = Storage(ledger)
-    # Actors have another working directory: they get the whole path.
-    folder = f"{base.root if base.is_local else base.uri}/{account}"
+    folder = Storage(ledger).child_uri(account)
     return JudgeJob(settings, rubric, reader, account, folder, price, uuid.uuid4().hex)
 
 

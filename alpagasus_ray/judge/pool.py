@@ -17,6 +17,8 @@ from alpagasus_ray.judge.jobs import JudgeJob
 from alpagasus_ray.judge.judging import Judge, Judgment
 from alpagasus_ray.llm.budget_actor import budget_actor, cluster_dealer
 from alpagasus_ray.llm.chat import EndpointError
+from alpagasus_ray.llm.ledger import Ledger
+from alpagasus_ray.llm.ledger_upkeep import tidy
 from alpagasus_ray.ray_session import root_cause
 
 ROWS_PER_BLOCK = 256
@@ -74,6 +76,8 @@ def ask_pilot(row: dict[str, Any], job: JudgeJob) -> Judgment:
     other. Raises UserError with the endpoint's own words, or where replies could not be kept.
     """
     settings = job.settings
+    tidy(job.ledger)
+    Ledger(job.ledger).prepare()
     impatient = settings.model_copy(update={"max_retries": min(settings.max_retries, 1)})
     try:
         judge = Judge(replace(job, settings=impatient), max_concurrency=1)

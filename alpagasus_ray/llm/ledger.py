@@ -22,6 +22,8 @@ from alpagasus_ray.llm.segments import EMPTY, Entry, Place, prefixes_of, read_li
 T = TypeVar("T")
 REFRESH_SHARE = 0.1
 """Of a process's time that looking for other writers' entries may take."""
+MAX_LOOKS = 20
+"""In a row, where each finds a file gone that its listing still had: compactions are minutes apart."""
 READERS = 32
 """Requests to an object store at a time when many replies are looked up."""
 
@@ -74,6 +76,17 @@ class Ledger:
     def refresh(self) -> None:
         """Take in what other writers have added since the last look; reads only what is new."""
         started_s = time.monotonic()
+        for _ in range(MAX_LOOKS):
+            try:
+                self._look()
+                break
+            except FileNotFoundError:
+                # Merged away between the listing and the reading: the next listing has what it became.
+                continue
+        self._refreshed_s = time.monotonic()
+        self._refresh_took_s = self._refreshed_s - started_s
+
+    def _look(self) -> None:
         listing = self.files.listing()
         for name, state in listing.segments.items():
             if self._writer is None or name != self._writer.name:
@@ -81,8 +94,6 @@ class Ledger:
         for name in self._segments.keys() - listing.segments.keys():
             del self._segments[name]
             self.files.forget(name)
-        self._refreshed_s = time.monotonic()
-        self._refresh_took_s = self._refreshed_s - started_s
 
     def lookup(self, key: str) -> Reply | None:
         """Return the reply kept under a request's key, or None."""

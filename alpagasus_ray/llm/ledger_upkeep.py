@@ -28,6 +28,7 @@ DEAD_AFTER_S = 3600.0
 """A segment that nobody has closed is left alone for so long, unless its writer is known to be dead; writers
 themselves start a new one after a sixth of it (ledger_writers.MAX_IDLE_S)."""
 MAX_SEGMENT_BYTES = 1 << 30
+MAX_SEGMENTS = 64
 
 
 @dataclass
@@ -136,6 +137,12 @@ def compact(uri: str, on_progress: Callable[[int], None] = lambda entries: None)
         dropped_lines=merger.dropped_lines,
         still_written=len(listing.segments) - len(finished),
     )
+
+
+def tidy(uri: str) -> None:
+    """Compact a ledger folder that has come to hold so many files that looking things up gets slow."""
+    if len(LedgerFiles(uri).listing().segments) > MAX_SEGMENTS:
+        compact(uri)
 
 
 class _Merger:

@@ -204,7 +204,7 @@ SHARED_DATA = Path(os.environ.get("ALPAGASUS_SHARED_DATA", Path(__file__).parent
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "recorded").is_dir(), reason="the recorded reviews are not here")
-@pytest.mark.parametrize("reader", sorted(READERS))
+@pytest.mark.parametrize("reader", ["original", "robust"])
 @pytest.mark.parametrize(
     ("testset", "outcomes", "flips", "slots"),
     [("koala", (94, 71, 15), 67, (130, 220, 10)), ("vicuna", (40, 38, 2), 38, (44, 116, 0))],

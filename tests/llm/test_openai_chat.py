@@ -331,7 +331,8 @@ def test_every_response_with_limits_tells_them(endpoint: LoopbackServer) -> None
     ask(endpoint.base_url, told=told)
     assert len(told) == 1
     assert (told[0].requests_per_minute, told[0].tokens_per_minute) == (120, 60_000)
-    assert (told[0].requests_left, told[0].tokens_left) == (1, 990)
+    assert told[0].requests_left == 1
+    assert 990 <= (told[0].tokens_left or 0) < 1000, "the bucket fills up meanwhile"
     assert told[0].requests_reset_s == pytest.approx(0.5, abs=0.3)
 
 
