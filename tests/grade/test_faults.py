@@ -122,7 +122,7 @@ def test_through_a_faulty_endpoint_all_rows_are_reviewed_but_the_poisoned_one(
     server.faults = Faults(shares, seed=1, stall_s=2.0, retry_after_s=0.2)
     server.poison = lambda body: "<77>" in str(body)
     grading = Grading(tmp_path, server, 300)
-    grading.finish("--set", "grade.max_retries=10")
+    grading.finish("--set", "grade.max_retries=7")
     manifest = grading.manifest()
     assert (manifest.counts["scored"], manifest.failures) == (299, {"server error": 1})
     assert sum(score is None for score in grading.scores().values()) == 1
@@ -208,7 +208,7 @@ def test_the_key_is_in_no_file_and_no_log(tmp_path: Path, server: LoopbackServer
     out = grading.finish()
     assert CANARY not in out
     server.api_key = "another"
-    process = grading.start(run="refused")
+    process = grading.start("--set", f"ledger={tmp_path / 'another'}", run="refused")
     out, _ = process.communicate(timeout=300)
     assert (process.returncode, CANARY in out) == (2, False)
     logs = [path for path in tmp_path.rglob("*") if path.is_file()]
