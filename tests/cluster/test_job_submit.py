@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,73 +11,18 @@ from pathlib import Path
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
+from tests.cluster.nodes import RAY, started_nodes
 from tests.test_pipeline import SMALL
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 REPOSITORY = Path(__file__).parents[2]
-RAY = str(Path(sys.executable).parent / "ray")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The address for jobs, and the environment with the cluster's token."""
-    gcs, dashboard, client, *agents = free_ports(5)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    head = [RAY, "start", "--head", "--block", f"--port={gcs}", "--num-cpus=1", "--dashboard-host=127.0.0.1"]
-    head += [
-        f"--dashboard-port={dashboard}",
-        f"--ray-client-server-port={client}",
-        "--node-ip-address=127.0.0.1",
-    ]
-    worker = [RAY, "start", "--block", f"--address=127.0.0.1:{gcs}", "--num-cpus=1"]
-    nodes = []
-    with (tmp_path / "nodes.log").open("w") as log:
-        for command, agent in zip((head, worker), agents, strict=True):
-            # The agent's usual port may be another Ray's on this machine; then no job is taken.
-            command.append(f"--dashboard-agent-listen-port={agent}")
-            nodes.append(
-                subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-            )
-            wait_for_node(gcs, len(nodes), environment)
-        try:
-            yield f"http://127.0.0.1:{dashboard}", environment
-        finally:
-            for node in reversed(nodes):
-                os.killpg(node.pid, signal.SIGTERM)
-            for node in nodes:
-                try:
-                    node.wait(20)
-                except subprocess.TimeoutExpired:
-                    os.killpg(node.pid, signal.SIGKILL)
-
-
-def wait_for_node(gcs: int, count: int, environment: dict[str, str]) -> None:
-    script = (
-        "import ray, time\n"
-        f"ray.init('127.0.0.1:{gcs}', log_to_driver=False)\n"
-        f"while len([n for n in ray.nodes() if n['Alive']]) < {count}: time.sleep(0.5)\n"
-    )
-    for _ in range(20):
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, timeout=120, check=False
-        )
-        if done.returncode == 0:
-            return
-    raise RuntimeError(f"node {count} did not come up: {done.stderr.decode()[-2000:]}")
+    with started_nodes(tmp_path, cpus=(1, 1)) as started:
+        yield started.dashboard_address, started.environment
 
 
 def submit(address: str, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,88 @@
+"""A cluster of `ray start` nodes on this machine, with token authentication."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where it is, what is needed to enter it, and its nodes, the head first."""
+
+    gcs_address: str
+    dashboard_address: str
+    environment: dict[str, str]
+    nodes: list[subprocess.Popen[bytes]]
+
+
+@contextmanager
+def started_nodes(folder: Path, cpus: Sequence[int]) -> Iterator[Cluster]:
+    """Start a node for each number of CPUs; end all of them with the block."""
+    gcs, dashboard, client, *agents = free_ports(3 + len(cpus))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    head = ["--head", f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    head += [f"--ray-client-server-port={client}", "--node-ip-address=127.0.0.1"]
+    nodes: list[subprocess.Popen[bytes]] = []
+    with (folder / "nodes.log").open("w") as log:
+        for number, (count, agent) in enumerate(zip(cpus, agents, strict=True)):
+            which = [f"--address=127.0.0.1:{gcs}"] if number else head
+            # The agent's usual port may be another Ray's on this machine; then no job is taken.
+            further = [f"--num-cpus={count}", f"--dashboard-agent-listen-port={agent}"]
+            command = [RAY, "start", "--block", *which, *further]
+            nodes.append(
+                subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            )
+            wait_for_nodes(gcs, len(nodes), environment)
+        try:
+            yield Cluster(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", environment, nodes)
+        finally:
+            for node in reversed(nodes):
+                if node.poll() is None:
+                    os.killpg(node.pid, signal.SIGTERM)
+            for node in nodes:
+                try:
+                    node.wait(20)
+                except subprocess.TimeoutExpired:
+                    os.killpg(node.pid, signal.SIGKILL)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens at."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def wait_for_nodes(gcs: int, count: int, environment: dict[str, str]) -> None:
+    """Return when so many nodes are there."""
+    script = (
+        "import ray, time\n"
+        f"ray.init('127.0.0.1:{gcs}', log_to_driver=False)\n"
+        f"while len([n for n in ray.nodes() if n['Alive']]) < {count}: time.sleep(0.5)\n"
+    )
+    for _ in range(20):
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, timeout=120, check=False
+        )
+        if done.returncode == 0:
+            return
+    raise RuntimeError(f"node {count} did not come up: {done.stderr.decode()[-2000:]}")
