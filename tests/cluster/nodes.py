@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+STOP_S = 5.0
 RAY = str(Path(sys.executable).parent / "ray")
 
 
@@ -53,14 +56,29 @@ def started_nodes(folder: Path, cpus: Sequence[int]) -> Iterator[Cluster]:
         try:
             yield Cluster(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", environment, nodes)
         finally:
-            for node in reversed(nodes):
-                if node.poll() is None:
-                    os.killpg(node.pid, signal.SIGTERM)
-            for node in nodes:
-                try:
-                    node.wait(20)
-                except subprocess.TimeoutExpired:
-                    os.killpg(node.pid, signal.SIGKILL)
+            end(nodes)
+
+
+def descendants(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Return a node's processes, its workers included; none where it has ended."""
+    try:
+        process = psutil.Process(node.pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end(nodes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End nodes with all that they started; who does not go when asked is killed."""
+    processes = [process for node in nodes for process in descendants(node)]
+    for node in reversed(nodes):
+        if node.poll() is None:
+            os.killpg(node.pid, signal.SIGTERM)
+    _, left = psutil.wait_procs(processes, timeout=STOP_S)
+    for process in left:
+        process.kill()
+    for node in nodes:
+        node.wait()
 
 
 def free_ports(count: int) -> list[int]:

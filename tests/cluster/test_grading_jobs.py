@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
-from tests.cluster.nodes import Cluster, started_nodes
+from tests.cluster.nodes import Cluster, descendants, started_nodes
 from tests.loopback import LoopbackServer
 from tests.loopback_limits import Limits
 
@@ -78,8 +77,7 @@ def test_a_lost_node_costs_no_more_than_what_was_in_flight(cluster: Cluster, tmp
         while endpoint.answered.total() < 100:
             assert time.monotonic() < until_s and job.poll() is None
             time.sleep(0.05)
-        node = psutil.Process(cluster.nodes[2].pid)
-        for process in [node, *node.children(recursive=True)]:
+        for process in descendants(cluster.nodes[2]):
             process.kill()
         job.communicate(timeout=400)  # whether it got over it or not
         finish(start(cluster, tmp_path, "lost", endpoint, *flags))

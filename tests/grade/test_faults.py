@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
+from tests.cluster.nodes import Cluster, descendants
 from tests.loopback import LoopbackServer
 from tests.loopback_faults import Faults
 from tests.loopback_limits import Limits
@@ -106,15 +107,24 @@ def wait_until_still(endpoint: LoopbackServer) -> None:
         time.sleep(3 * endpoint.latency_s + 1)
 
 
-def actors_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The grading actors below a driver."""
-    return [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "Judge" in "".join(child.cmdline())
-    ]
+def actors_of(cluster: Cluster) -> list[psutil.Process]:
+    """The grading actors of a cluster."""
+    processes = [process for node in cluster.nodes for process in descendants(node)]
+    return [process for process in processes if "Judge" in "".join(process.cmdline())]
 
 
+def kill(victim: str, process: subprocess.Popen[str], cluster: Cluster) -> None:
+    if victim == "driver":
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return
+    actors = actors_of(cluster)
+    assert actors, "nobody to kill"
+    for actor in actors:
+        actor.kill()
+
+
+@pytest.mark.usefixtures("on_cluster")
 def test_through_a_faulty_endpoint_all_rows_are_reviewed_but_the_poisoned_one(
     tmp_path: Path, server: LoopbackServer
 ) -> None:
@@ -131,22 +141,19 @@ def test_through_a_faulty_endpoint_all_rows_are_reviewed_but_the_poisoned_one(
 
 @pytest.mark.parametrize("victim", ["driver", "actor"])
 def test_whatever_is_killed_no_reply_is_paid_for_twice(
-    tmp_path: Path, server: LoopbackServer, victim: str
+    tmp_path: Path, server: LoopbackServer, on_cluster: Cluster, victim: str
 ) -> None:
     server.latency_s = 0.1
     grading = Grading(tmp_path, server, 600)
     draw = random.Random(victim)
+    process = grading.start()
     for share in sorted(draw.uniform(0.1, 0.8) for _ in range(2)):
-        process = grading.start()
         wait_for(lambda: server.answered.total() >= 600 * share, process)  # noqa: B023
+        kill(victim, process, on_cluster)
         if victim == "driver":
-            process.send_signal(signal.SIGKILL)
-            process.wait()
             wait_until_still(server)
-        else:
-            for actor in actors_of(process):
-                actor.kill()
-            process.communicate(timeout=300)
+            process = grading.start()
+    process.communicate(timeout=300)  # Ray may have put other actors in the places of the killed ones
     grading.finish()
     assert grading.repeated() <= 2 * IN_FLIGHT, "more than were in flight at the two kills"
     server.latency_s = 0.0
@@ -155,6 +162,7 @@ def test_whatever_is_killed_no_reply_is_paid_for_twice(
     assert grading.manifest().content == grading.manifest("undisturbed").content
 
 
+@pytest.mark.usefixtures("on_cluster")
 def test_the_dollars_are_kept_to_and_the_rest_can_be_graded_later(
     tmp_path: Path, server: LoopbackServer
 ) -> None:
@@ -173,6 +181,7 @@ def test_the_dollars_are_kept_to_and_the_rest_can_be_graded_later(
     assert grading.manifest().cost_usd == pytest.approx(cost_usd * (300 - answered) / answered, rel=0.2)
 
 
+@pytest.mark.usefixtures("on_cluster")
 def test_the_rate_is_nearly_reached_and_hardly_ever_exceeded(tmp_path: Path, server: LoopbackServer) -> None:
     server.limits = Limits(requests_per_minute=3000, window_s=1)
     server.latency_s = 0.2
@@ -189,6 +198,7 @@ def test_the_rate_is_nearly_reached_and_hardly_ever_exceeded(tmp_path: Path, ser
     assert server.limits.rate_limited <= 0.01 * server.asked.total()
 
 
+@pytest.mark.usefixtures("on_cluster")
 def test_one_edited_row_is_asked_about_alone(tmp_path: Path, server: LoopbackServer) -> None:
     grading = Grading(tmp_path, server, 200)
     grading.finish()

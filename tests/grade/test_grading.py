@@ -34,6 +34,7 @@ def scores(run: RunDirectory, rubric: str = "accuracy") -> dict[str, float | Non
     return {row["triplet_id"]: row["score"] for row in table.to_pylist()}
 
 
+@pytest.mark.usefixtures("on_cluster")
 def test_every_row_ends_as_a_score_or_a_reason_and_is_paid_for_once(tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     bad = [
@@ -71,6 +72,7 @@ def test_every_row_ends_as_a_score_or_a_reason_and_is_paid_for_once(tmp_path: Pa
         assert scores(run) == before
 
 
+@pytest.mark.usefixtures("on_cluster")
 def test_several_rubrics_are_graded_one_after_the_other(tmp_path: Path) -> None:
     data, own = tmp_path / "data.json", tmp_path / "style.yaml"
     data.write_text(json.dumps(rows(80)))
@@ -126,6 +128,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert repeated <= 16, f"{repeated} replies were paid for twice"
 
 
+@pytest.mark.usefixtures("on_cluster")
 def test_a_judge_that_cannot_select_is_pointed_out_and_its_pilot_is_paid_for_once(tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     data.write_text(json.dumps(rows(300)))
