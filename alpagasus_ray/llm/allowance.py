@@ -81,11 +81,6 @@ class Allowance:
         self._paused_until_s = max(self._paused_until_s, time.monotonic() + pause_s)
         self._work()
 
-    @property
-    def paused_for_s(self) -> float:
-        """How long nothing will be sent."""
-        return max(0.0, self._paused_until_s - time.monotonic())
-
     async def close(self) -> None:
         """Say the last word to the account, and end."""
         for task in (self._task, self._heart):
@@ -133,8 +128,6 @@ class Allowance:
     def _take(self, deal: Deal) -> None:
         now_s = time.monotonic()
         self._free_until_s = now_s + deal.unlimited_s
-        if deal.wait_s and not deal.num_granted:
-            self._paused_until_s = max(self._paused_until_s, now_s)
         for _ in range(deal.num_granted):
             want, granted = self._waiting.popleft()
             if granted.done():  # cancelled meanwhile

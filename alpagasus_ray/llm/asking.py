@@ -115,11 +115,6 @@ class Asker:
         call.task.add_done_callback(lambda _: self._pending.pop(key, None))
         return await call.wait()
 
-    @property
-    def spent_usd(self) -> float:
-        """What this asker has spent so far; 0 where the price is not known."""
-        return self._allowance.spent_usd
-
     def refresh(self) -> None:
         """Take in what others have added to the ledger."""
         if self._ledger is not None:
