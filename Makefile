@@ -37,7 +37,7 @@ demo: $(INSTALLED)  ## Run the whole experiment on the toy world: no network, no
 test: $(INSTALLED)  ## Run every test, the slow ones on real components included
 	$(BIN)/python -m pytest
 
-test-fast: $(INSTALLED)  ## Run the tests that need neither Ray, torch nor vLLM (seconds)
+test-fast: $(INSTALLED)  ## Run the tests that need neither Ray, torch nor vLLM (about three minutes)
 	$(BIN)/python -m pytest -m "not slow and not cluster"
 
 lint: $(INSTALLED)  ## ruff (lint and format) and mypy --strict

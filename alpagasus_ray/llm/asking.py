@@ -115,11 +115,6 @@ class Asker:
         call.task.add_done_callback(lambda _: self._pending.pop(key, None))
         return await call.wait()
 
-    def refresh(self) -> None:
-        """Take in what others have added to the ledger."""
-        if self._ledger is not None:
-            self._ledger.refresh()
-
     async def close(self) -> None:
         """Release the model's connections and the ledger's segment.
 

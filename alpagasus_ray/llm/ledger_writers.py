@@ -200,7 +200,7 @@ class ObjectWriter:
             self._files.write_bytes(name + INDEX_SUFFIX, index.to_bytes())
             for part, _ in parts:
                 self._files.remove_segment(part)
-        except Exception as error:
+        except Exception as error:  # as above: a thread's own error would be seen by nobody
             self._failure = error
 
     def _next_name(self) -> str:

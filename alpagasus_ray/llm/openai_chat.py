@@ -38,9 +38,8 @@ class OpenAIChat:
         """Connect to nothing yet; raises EndpointError for a key that cannot be sent."""
         self.on_limits: Callable[[RateLimits], None] = ignore_limits
         self._where = base_url or "the OpenAI API"
-        self._url = (base_url or OPENAI_URL).rstrip(
-            "/"
-        )  # never the SDK's own OPENAI_BASE_URL: in no manifest
+        # Never the SDK's own OPENAI_BASE_URL: it is in no manifest.
+        self._url = (base_url or OPENAI_URL).rstrip("/")
         self._timeout_s = timeout_s
         self._max_tokens = "max_tokens"
         """What the field is called: models that want `max_completion_tokens` say so when first asked."""

@@ -111,9 +111,10 @@ def test_what_another_asker_paid_for_is_found_after_a_refresh(folder: Path) -> N
     model = Model()
 
     async def ask() -> Asked:
-        mine, other = (Asker(model, Ledger(folder), AskingLimits(4)) for _ in range(2))
+        ledger = Ledger(folder)
+        mine, other = Asker(model, ledger, AskingLimits(4)), Asker(model, Ledger(folder), AskingLimits(4))
         await other.ask(request())
-        mine.refresh()
+        ledger.refresh()
         return await mine.ask(request())
 
     assert run(ask()).from_ledger
@@ -125,7 +126,6 @@ def test_without_a_ledger_every_question_is_asked() -> None:
 
     async def ask() -> None:
         asker = Asker(model, None, AskingLimits(4))
-        asker.refresh()
         assert [(await asker.ask(request())).from_ledger for _ in range(2)] == [False, False]
         await asker.close()
 
@@ -329,23 +329,6 @@ def test_who_gives_up_while_waiting_gives_the_slot_free(folder: Path) -> None:
         return await asker.ask(request("next"))
 
     assert run(ask()).reply is not None
-
-
-def test_an_endpoint_that_is_gone_is_asked_no_more(folder: Path) -> None:
-    asked: list[str] = []
-
-    async def act(text: str) -> None:
-        asked.append(text)
-        raise EndpointError("bad key")
-
-    async def ask() -> None:
-        asker = Asker(Model(act), Ledger(folder), AskingLimits(1))
-        for text in ("one", "two"):
-            with pytest.raises(EndpointError, match="bad key"):
-                await asker.ask(request(text))
-
-    run(ask())
-    assert len(asked) == 1
 
 
 def test_failures_are_counted_by_kind() -> None:
