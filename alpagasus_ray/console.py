@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
 LINE_EVERY_S = 10.0
+WATCHED_EVERY_S = 1.0
 
 
 class Progress:
@@ -25,7 +27,7 @@ class Progress:
         self._shown_s = time.monotonic()
         self._done = 0
         self._first: tuple[float, int] | None = None
-        self._note = ""
+        self._note = self._why = ""
         self._bar: RichProgress | None = None
         if console.is_terminal:
             self._bar = RichProgress(
@@ -52,9 +54,31 @@ class Progress:
         self._note = self._note if note is None else note
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, total=self._total or None, line=self.line())
-        elif time.monotonic() - self._shown_s >= LINE_EVERY_S:
+            return
+        if time.monotonic() - self._shown_s >= LINE_EVERY_S:
             self._shown_s = time.monotonic()
             self._console.say(f"{self._label}: {self.line()}")
+
+    @contextmanager
+    def watching(self, why: Callable[[], str]) -> Iterator[None]:
+        """Ask now and then why no rows may be coming in, and show the answer: empty where nothing is wrong.
+
+        Not being able to tell is no reason to stop: errors of `why` are passed over.
+        """
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(WATCHED_EVERY_S):
+                with suppress(Exception):
+                    self._why = why()
+                    self.show(self._done)
+
+        threading.Thread(target=watch, name="progress", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+            self._why = ""
 
     def line(self) -> str:
         """Return rows, rate and time left in words, such as `5,120/9,229 rows, 740/s, 6 s left`."""
@@ -65,7 +89,7 @@ class Progress:
             rate = (self._done - first_done) / elapsed_s
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
             parts.append(f"{duration((self._total - self._done) / rate)} left")
-        return ", ".join([*parts, self._note] if self._note else parts)
+        return ", ".join([*parts, *filter(None, (self._note, self._why))])
 
     def close(self) -> None:
         """Take the bar off the screen."""

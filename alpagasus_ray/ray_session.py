@@ -74,6 +74,13 @@ class RaySession:
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
+        except Exception as error:
+            # Ray has no class of its own for a node that takes longer than 30 s to come up.
+            if "timed out during startup" not in str(error):
+                raise
+            raise UserError(
+                "Ray did not come up within 30 s: this machine is overloaded. Run the same command again"
+            ) from error
         if threading.current_thread() is threading.main_thread():
             # Ray takes SIGTERM for itself and ends the process at once, with no word to the user.
             for number, handler in handlers.items():

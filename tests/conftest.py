@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,8 @@ from hypothesis import settings
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, plain_console
 from tests.loopback import LoopbackServer
+from tests.object_store import object_store
+from tests.small_demo import run_demo
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # On a loaded machine an example may take long, and what failed once must fail again.
@@ -22,6 +25,32 @@ ROWS = [
     {"instruction": "Add the numbers.", "input": "two and three", "output": "Five."},
     {"instruction": "Say which day is after Friday.", "input": "", "output": "Saturday."},
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=2, help="how often each test that kills processes does so")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    count: int = request.config.getoption("--kills")
+    return count
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The address of folder NAME in a bucket on an S3 server on loopback."""
+    with object_store("replies") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CompletedProcess[str]]:
+    """The run directory of a small demo, to be copied, and what the command said."""
+    run_dir = tmp_path_factory.mktemp("runs") / "demo"
+    done = run_demo(run_dir)
+    assert done.returncode == 0, done.stderr
+    return run_dir, done
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -195,3 +196,16 @@ def test_a_second_run_is_added_to_the_log_whatever_the_locale(tmp_path: Path) ->
     text = log.read_text(encoding="utf-8")
     assert text.startswith("the first run\n")
     assert "native code prints" in text
+
+
+def test_while_no_rows_come_in_the_line_says_why(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(console_module, "WATCHED_EVERY_S", 0.01)
+    words = iter(["waiting 20 s as asked"])
+    progress = Progress(streams.console, "grade", 100, "rows")
+    with progress.watching(lambda: next(words)):  # that it cannot tell the second time stops nothing
+        until_s = time.monotonic() + 10
+        while not streams.lines and time.monotonic() < until_s:
+            time.sleep(0.01)
+    assert streams.lines == ["grade: 0/100 rows, waiting 20 s as asked"]
+    assert progress.line() == "0/100 rows"

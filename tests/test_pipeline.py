@@ -6,25 +6,14 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-SMALL = (
-    "toyworld.num_rows=300",
-    "toyworld.prompts_per_testset=4",
-    "train.epochs=1",
-    "arms={full: {selector: full}, filtered: {selector: threshold, threshold: 4.5}}",
-    "compare.pairs=[[filtered, full]]",
-)
+from tests.small_demo import demo_command, run_demo
+
 pytestmark = pytest.mark.slow
-
-
-def demo(run_dir: Path) -> list[str]:
-    overrides = [word for override in SMALL for word in ("--set", override)]
-    return [sys.executable, "-m", "alpagasus_ray.cli", "demo", "--run-dir", str(run_dir), *overrides]
 
 
 def manifests(run_dir: Path) -> dict[str, int]:
@@ -48,10 +37,11 @@ def processes_of(run_dir: Path) -> list[str]:
     return found
 
 
-def test_the_demo_goes_from_rows_to_report_and_does_nothing_twice(tmp_path: Path) -> None:
-    run_dir = tmp_path / "runs" / "demo"
-    first = subprocess.run(demo(run_dir), capture_output=True, text=True, timeout=590, check=False)
-    assert first.returncode == 0, first.stderr
+def test_the_demo_goes_from_rows_to_report_and_does_nothing_twice(
+    finished_demo: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    finished, first = finished_demo
+    run_dir = shutil.copytree(finished, tmp_path / "runs" / "demo")
     page = (run_dir / "report" / "index.html").read_text()
     assert "filtered" in page and "<script" not in page
     assert "index.html" in first.stdout and "winning score" in first.stdout
@@ -66,12 +56,12 @@ def test_the_demo_goes_from_rows_to_report_and_does_nothing_twice(tmp_path: Path
     ] * 4
 
     before = manifests(run_dir)
-    subprocess.run(demo(run_dir), capture_output=True, timeout=120, check=True)
+    assert run_demo(run_dir, timeout_s=120).returncode == 0
     assert manifests(run_dir) == before, "something was done again"
 
     # What is thrown away comes back; what was made from the same content stays. The report shows times.
     shutil.rmtree(run_dir / "arms")
-    subprocess.run(demo(run_dir), capture_output=True, timeout=120, check=True)
+    assert run_demo(run_dir, timeout_s=120).returncode == 0
     after = manifests(run_dir)
     again = {folder for folder in after if after[folder] != before[folder]}
     assert again == {"arms/full", "arms/filtered", "report"}
@@ -81,7 +71,7 @@ def test_ctrl_c_stops_within_seconds_and_leaves_no_process(tmp_path: Path) -> No
     run_dir = tmp_path / "runs" / "stopped"
     # Standard error is a file: a pipe that nobody reads would hold the command up.
     with (tmp_path / "stderr").open("w") as stderr:
-        driver = subprocess.Popen(demo(run_dir), stdout=subprocess.DEVNULL, stderr=stderr)
+        driver = subprocess.Popen(demo_command(run_dir), stdout=subprocess.DEVNULL, stderr=stderr)
         until_s = time.monotonic() + 240
         while not (run_dir / "models" / "full" / "metrics.jsonl").exists():
             assert time.monotonic() < until_s and driver.poll() is None

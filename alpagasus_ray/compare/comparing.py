@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -88,34 +87,31 @@ class _Judging:
     def __init__(self, recipe: Recipe, pairing: Pairing, ledger: str) -> None:
         self._recipe, self._settings, self._pairing, self._ledger = recipe, recipe.compare, pairing, ledger
 
+    @property
+    def bill(self) -> Bill:
+        """What it has cost."""
+        return self._pool.bill
+
     def ask_first(self) -> None:
         """Raise UserError where the judge cannot be asked, while old verdicts are still there."""
         # Imported here: it brings Ray and the judge's SDK, seconds that finished verdicts need not wait.
-        from alpagasus_ray.judge.pool import ask_pilot
+        from alpagasus_ray.judge.pool import JudgePool
 
         judge_key(self._settings)
         job = judge_job(self._recipe, self._settings, RUBRIC, self._settings.reader, self._ledger)
-        self.bill = Bill(job.price)
+        self._pool = JudgePool(job)
         if self._pairing.rows:
-            pilot = ask_pilot(self._pairing.rows[0], job)
-            self.bill.add([] if pilot.from_ledger else [asdict(pilot)])
-        self._job = replace(job, spent_usd=self.bill.cost_usd)
+            self._pool.ask_first(self._pairing.rows[0])
 
     def judge(self, what: str, session: RaySession, console: Console) -> list[dict[str, Any]]:
         """Return all judged rows; raises StoppedEarly where the dollars did not suffice for them."""
-        from alpagasus_ray.judge.pool import blocks_of, judge_rows
-
         if not self._pairing.rows:
             return []
         session.connect()
-        judged: list[dict[str, Any]] = []
-        rows = pa.Table.from_pylist(self._pairing.rows)
-        with console.progress(what, rows.num_rows, "judgments") as progress:
-            for chunk in judge_rows(blocks_of(rows, self._settings.num_actors), self._job):
-                judged += chunk
-                self.bill.add(chunk)
-                progress.advance(len(chunk), self.bill.words())
-        self.bill.raise_if_stopped(what, rows.num_rows, self._settings.max_cost_usd)
+        rows = self._pairing.rows
+        with console.progress(what, len(rows), "judgments") as progress:
+            judged = [row for chunk in self._pool.judge(rows, progress) for row in chunk]
+        self.bill.raise_if_stopped(what, len(rows), self._settings.max_cost_usd)
         return judged
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -74,6 +73,7 @@ class _Grading:
         self.settings = recipe.grade
         self.places = pa.table({})
         self.guard: dict[str, Any] = {}
+        self.planted_asked = 0
 
     def check(self, session: RaySession, console: Console) -> None:
         """Raise UserError before an old artifact is cleared away, and before all rows are paid for."""
@@ -84,41 +84,32 @@ class _Grading:
     def ask_first_row(self) -> None:
         """Raise UserError where the judge cannot be asked."""
         # Imported here: it brings Ray and the judge's SDK, seconds that finished reviews need not wait.
-        from alpagasus_ray.judge.pool import ask_pilot
+        from alpagasus_ray.judge.pool import JudgePool
 
         judge_key(self.settings)
         ledger = self.recipe.ledger or self.run.ledger
-        self.job = judge_job(self.recipe, self.settings, self.rubric, self.rubric.reader, ledger)
+        job = judge_job(self.recipe, self.settings, self.rubric, self.rubric.reader, ledger)
+        self.pool = JudgePool(job)
         self.places = places_of_triplets(self.run)
-        rows_of = RowsAtPlaces(self.run.root if self.run.is_local else self.run.uri, self.rubric.fields)
-        first = rows_of(self.places.slice(0, 1)).slice(0, 1).to_pylist()[0]
-        pilot = ask_pilot(first, self.job)
-        self.tally = _Tally(Bill(self.job.price))
-        self.tally.bill.add([] if pilot.from_ledger else [asdict(pilot)])
-        self.rows_of = rows_of
+        self.rows_of = RowsAtPlaces(self.run.root if self.run.is_local else self.run.uri, self.rubric.fields)
+        self.pool.ask_first(self.rows_of(self.places.slice(0, 1)).slice(0, 1).to_pylist()[0])
 
     def judge_pilot(self, session: RaySession, console: Console) -> None:
         """Say where the judge's scores of a few rows cannot select, or raise UserError where that is to stop.
 
         The replies go to the ledger like any other: the same rows cost nothing in the work itself.
         """
-        from alpagasus_ray.judge.pool import blocks_of, judge_rows
-
-        settings, bill = self.settings, self.tally.bill
+        settings = self.settings
         drawn = sampled_rows(self.run, self.rubric.fields, lambda ids: pilot_rows(ids, settings.guard))
         pilot = Pilot(drawn, settings.guard)
         if not pilot.rows.num_rows:
             return
         session.connect()
-        judged: list[dict[str, Any]] = []
-        job = replace(self.job, spent_usd=bill.cost_usd)
+        rows = pilot.rows.to_pylist()
         with console.progress("pilot", pilot.rows.num_rows) as progress:
-            for chunk in judge_rows(blocks_of(pilot.rows, settings.num_actors), job):
-                judged += chunk
-                progress.advance(len(chunk))
-        bill.add([row for row in judged if not pilot.is_planted(row)])
-        bill.add_unreviewed([row for row in judged if pilot.is_planted(row)])
-        bill.raise_if_stopped("pilot", pilot.rows.num_rows, settings.max_cost_usd)
+            judged = [row for chunk in self.pool.judge(rows, progress) for row in chunk]
+        self.pool.bill.raise_if_stopped("pilot", pilot.rows.num_rows, settings.max_cost_usd)
+        self.planted_asked = sum(pilot.is_planted(row) and not row["from_ledger"] for row in judged)
         self.guard = pilot.findings(judged)
         if line := self.guard["complaint"]:
             if settings.guard.action == "stop":
@@ -127,19 +118,16 @@ class _Grading:
 
     def work(self, num_rows: int, session: RaySession, console: Console) -> Made:
         """Ask for the other rows, and write the reviews as they come in."""
-        from alpagasus_ray.judge.pool import judge_rows
-
         session.connect()
-        self._write_set_aside(self.tally)
-        blocks = [self.places.slice(number, 1) for number in range(self.places.num_rows)]
+        tally, bill = _Tally(), self.pool.bill
+        self._write_set_aside(tally)
+        places = self.places.to_pylist()
         with console.progress("grade", num_rows) as progress:
-            job = replace(self.job, rows_of=self.rows_of, spent_usd=self.tally.bill.cost_usd)
-            chunks = judge_rows(blocks, job)
-            tables = _tables(chunks, self.tally, self.rubric, self.settings, progress.advance)
-            for number, table in enumerate(tables):
+            chunks = self.pool.judge(places, progress, rows_per_block=1, rows_of=self.rows_of)
+            for number, table in enumerate(_tables(chunks, tally, self.rubric, self.settings)):
                 self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
-        self.tally.bill.raise_if_stopped("grade", num_rows, self.settings.max_cost_usd)
-        return self.tally.made(self.settings, self.rubric, self.guard)
+        bill.raise_if_stopped("grade", num_rows, self.settings.max_cost_usd)
+        return tally.made(self.settings, self.rubric, self.guard, bill, self.planted_asked)
 
     def _write_set_aside(self, tally: _Tally) -> None:
         """Give the rows that are no triplets a review that says why."""
@@ -155,17 +143,15 @@ class _Grading:
 class _Tally:
     """Counts what passes by, so that nothing has to be held."""
 
-    def __init__(self, bill: Bill) -> None:
+    def __init__(self) -> None:
         self.reviews = self.set_aside = 0
-        self.bill = bill
         self.tokens = Counter({"prompt_tokens": 0, "completion_tokens": 0})
         self.failures: Counter[str] = Counter()
         self.digest = RowDigest()
 
-    def add(self, reviews: list[dict[str, Any]], judged: list[dict[str, Any]]) -> None:
+    def add(self, reviews: list[dict[str, Any]]) -> None:
         self.reviews += len(reviews)
         self.digest.add(reviews)
-        self.bill.add(judged)
         for review in reviews:
             for name in self.tokens:
                 self.tokens[name] += review[name]
@@ -178,14 +164,17 @@ class _Tally:
         self.digest.add(reviews)
         self.failures.update(failure_kind(review["failure"]) for review in reviews)
 
-    def made(self, settings: GradeSettings, rubric: Rubric, guard: dict[str, Any]) -> Made:
+    def made(
+        self, settings: GradeSettings, rubric: Rubric, guard: dict[str, Any], bill: Bill, planted_asked: int
+    ) -> Made:
         failed = self.failures.total()
+        asked = bill.asked - planted_asked  # those become no reviews
         return Made(
             counts={
                 "reviews": self.reviews,
                 "scored": self.reviews - failed,
-                "asked": self.bill.asked,
-                "from_ledger": self.reviews - self.set_aside - self.bill.asked,
+                "asked": asked,
+                "from_ledger": self.reviews - self.set_aside - asked,
             },
             failures=self.failures,
             details={
@@ -195,7 +184,7 @@ class _Tally:
                 **self.tokens,
                 **({"guard": guard} if guard else {}),
             },
-            cost_usd=self.bill.cost,
+            cost_usd=bill.cost,
             content=self.digest.hexdigest(),
         )
 
@@ -205,16 +194,12 @@ def _tables(
     tally: _Tally,
     rubric: Rubric,
     settings: GradeSettings,
-    advance: Callable[[int, str | None], None],
 ) -> Iterator[pa.Table]:
     """Yield files' worth of reviews while counting them."""
     waiting: list[dict[str, Any]] = []
     for judged in chunks:
         reviews = [Review.of_judged_row(row, rubric.name, settings.model).to_dict() for row in judged]
-        tally.add(reviews, judged)
-        failed = tally.failures.total() - tally.set_aside
-        notes = [tally.bill.words(), f"{failed:,} failed" if failed else None]
-        advance(len(reviews), ", ".join(note for note in notes if note) or None)
+        tally.add(reviews)
         waiting += reviews
         if len(waiting) >= ROWS_PER_FILE:
             yield pa.Table.from_pylist(waiting, schema=REVIEWS)

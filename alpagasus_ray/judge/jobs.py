@@ -20,7 +20,8 @@ from alpagasus_ray.recipe import JudgeSettings, Recipe
 from alpagasus_ray.storage import Storage
 
 
-def _as_they_are(block: pa.Table) -> pa.Table:
+def as_they_are(block: pa.Table) -> pa.Table:
+    """Return a block of rows that needs no reading."""
     return block
 
 
@@ -41,7 +42,7 @@ class JudgeJob:
     """By the same command before: the first row's request."""
     dealer: Callable[[], Dealer] = own_dealer
     """Makes the way to the account's budget."""
-    rows_of: Callable[[pa.Table], pa.Table] = field(default=_as_they_are)
+    rows_of: Callable[[pa.Table], pa.Table] = field(default=as_they_are)
     """Turns a block of what is handed in into a block of rows: places in files into what is there, say."""
 
     def asking_limits(self, max_concurrency: int) -> AskingLimits:
@@ -93,20 +94,14 @@ class Bill:
                 if self.price is not None:
                     self.cost_usd += self.price.cost_usd(row["prompt_tokens"], row["completion_tokens"])
 
-    def add_unreviewed(self, rows: list[dict[str, Any]]) -> None:
-        """Count judged rows that become no reviews: they cost all the same."""
-        asked = self.asked
-        self.add(rows)
-        self.asked = asked
-
     @property
     def cost(self) -> float | None:
         """The dollars so far; None where the price is not known."""
         return None if self.price is None else self.cost_usd
 
-    def words(self) -> str | None:
-        """Return the cost in words for a line of progress."""
-        return f"${self.cost_usd:,.2f}" if self.price is not None and self.cost_usd else None
+    def words(self) -> str:
+        """Return the cost in words for a line of progress; empty where there is none yet."""
+        return f"${self.cost_usd:,.2f}" if self.cost_usd else ""
 
     def raise_if_stopped(self, what: str, num_rows: int, max_cost_usd: float | None) -> None:
         """Raise StoppedEarly, with what is left to do, where the dollars did not suffice."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import ray
 import ray.data
 from ray.exceptions import RayError
 
+from alpagasus_ray.console import Progress, duration
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.judge.jobs import JudgeJob
-from alpagasus_ray.judge.judging import Judge, Judgment
+from alpagasus_ray.judge.jobs import Bill, JudgeJob, as_they_are
+from alpagasus_ray.judge.judging import Judge
+from alpagasus_ray.llm.budget import Standing
 from alpagasus_ray.llm.budget_actor import budget_actor, cluster_dealer
 from alpagasus_ray.llm.chat import EndpointError
 from alpagasus_ray.llm.ledger import Ledger
@@ -27,25 +30,85 @@ BLOCKS_IN_FLIGHT = 16
 plenty that wait for one."""
 CPUS_PER_ACTOR = 0.25
 """An actor mostly waits for the judge."""
+STANDING_WITHIN_S = 5.0
 
 
-def blocks_of(rows: pa.Table, num_actors: int) -> list[pa.Table]:
-    """Return rows cut into blocks, such that each actor gets some."""
-    size = max(1, min(ROWS_PER_BLOCK, math.ceil(rows.num_rows / num_actors)))
-    return [rows.slice(start, size) for start in range(0, rows.num_rows, size)]
+class JudgePool:
+    """One job's judge. Its dollars are counted over all that it is asked, in however many parts."""
+
+    def __init__(self, job: JudgeJob) -> None:
+        self._job = job
+        self.bill = Bill(job.price)
+
+    def ask_first(self, row: dict[str, Any]) -> None:
+        """Ask about one row before anything is started, so that a bad key or address costs no more.
+
+        The reply goes to the ledger like any other. Raises UserError with the endpoint's own words, or
+        where replies could not be kept.
+        """
+        job, settings = self._job, self._job.settings
+        tidy(job.ledger)
+        Ledger(job.ledger).prepare()
+        impatient = settings.model_copy(update={"max_retries": min(settings.max_retries, 1)})
+        try:
+            judge = Judge(replace(job, settings=impatient), max_concurrency=1)
+            try:
+                judgment = judge.judge_one(row)
+            finally:
+                judge.close()
+        except EndpointError as error:
+            raise UserError(str(error)) from error
+        if judgment.text is None:
+            raise UserError(f"the judge did not answer the first request ({judgment.failure})")
+        self.bill.add([asdict(judgment)])
+
+    def judge(
+        self,
+        rows: Sequence[dict[str, Any]],
+        progress: Progress,
+        rows_per_block: int = ROWS_PER_BLOCK,
+        rows_of: Callable[[pa.Table], pa.Table] = as_they_are,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield judged rows in chunks as replies come in; see Judge.__call__ for their columns.
+
+        `rows_of` turns a block of what is handed in into rows, in the actor. Raises UserError when the
+        endpoint can answer no request: everything answered before is in the ledger.
+        """
+        account = self._job.account
+        budget = budget_actor(account)  # held here, so that it lives as long as this loop
+        job = replace(
+            self._job,
+            rows_of=rows_of,
+            spent_usd=self.bill.cost_usd,
+            dealer=partial(cluster_dealer, account),
+        )
+        num_blocks = max(math.ceil(len(rows) / rows_per_block), min(len(rows), job.settings.num_actors))
+        judged = _judged(rows, num_blocks, job)
+        failed = 0
+        try:
+            with progress.watching(
+                lambda: _words(ray.get(budget.standing.remote(), timeout=STANDING_WITHIN_S))
+            ):
+                for batch in judged.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    chunk = batch.to_pylist()
+                    self.bill.add(chunk)
+                    failed += sum(bool(row["failure"]) for row in chunk)
+                    words = (self.bill.words(), f"{failed:,} failed" if failed else "")
+                    progress.advance(len(chunk), ", ".join(filter(None, words)))
+                    yield chunk
+        except RayError as error:
+            cause = root_cause(error)
+            if isinstance(cause, EndpointError | UserError):
+                raise UserError(str(cause)) from error
+            raise
 
 
-def judge_rows(blocks: Sequence[pa.Table], job: JudgeJob) -> Iterator[list[dict[str, Any]]]:
-    """Yield judged rows in chunks as replies come in; see Judge.__call__ for their columns.
-
-    Raises UserError when the endpoint can answer no request: everything answered before is in the ledger.
-    """
+def _judged(rows: Sequence[dict[str, Any]], num_blocks: int, job: JudgeJob) -> ray.data.Dataset:
     settings = job.settings
-    budget = budget_actor(job.account)  # held here, so that it lives as long as this loop
-    on_cluster = replace(job, dealer=partial(cluster_dealer, job.account))
-    judged = ray.data.from_arrow(list(blocks)).map_batches(
+    # Not from_arrow: that starts a task for each block to look at it.
+    return ray.data.from_items(list(rows), override_num_blocks=num_blocks).map_batches(
         Judge,
-        fn_constructor_args=(on_cluster, math.ceil(settings.max_concurrency / settings.num_actors)),
+        fn_constructor_args=(job, math.ceil(settings.max_concurrency / settings.num_actors)),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
@@ -57,36 +120,10 @@ def judge_rows(blocks: Sequence[pa.Table], job: JudgeJob) -> Iterator[list[dict[
             enable_true_multi_threading=True,
         ),
     )
-    try:
-        for batch in judged.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield batch.to_pylist()
-    except RayError as error:
-        cause = root_cause(error)
-        if isinstance(cause, EndpointError | UserError):
-            raise UserError(str(cause)) from error
-        raise
-    finally:
-        del budget
 
 
-def ask_pilot(row: dict[str, Any], job: JudgeJob) -> Judgment:
-    """Return the judgment of one row, asked before anything is started.
-
-    So a bad key or address costs one request and no cluster. The reply goes to the ledger like any
-    other. Raises UserError with the endpoint's own words, or where replies could not be kept.
-    """
-    settings = job.settings
-    tidy(job.ledger)
-    Ledger(job.ledger).prepare()
-    impatient = settings.model_copy(update={"max_retries": min(settings.max_retries, 1)})
-    try:
-        judge = Judge(replace(job, settings=impatient), max_concurrency=1)
-        try:
-            judgment = judge.judge_one(row)
-        finally:
-            judge.close()
-    except EndpointError as error:
-        raise UserError(str(error)) from error
-    if judgment.text is None:
-        raise UserError(f"the judge did not answer the first request ({judgment.failure})")
-    return judgment
+def _words(standing: Standing) -> str:
+    """Return why rows may not be coming in, for the line of progress."""
+    paused = f"waiting {duration(standing.paused_s)} as asked" if standing.paused_s >= 1 else ""
+    retried = f"{standing.num_retrying:,} being tried again" if standing.num_retrying else ""
+    return ", ".join(filter(None, (paused, retried)))

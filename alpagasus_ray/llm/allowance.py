@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from alpagasus_ray.llm.budget import AccountBudget, Call, Deal, Limits, Want
 from alpagasus_ray.llm.chat import RateLimits
 
-HEARTBEAT_S = 10.0
-"""A client with requests under way is heard of this often, or its reservations are written off."""
+HEARTBEAT_S = 5.0
+"""A client with requests under way calls at least this often, or its reservations are written off."""
 MAX_WANTS = 256
 Dealer = Callable[[Call], Awaitable[Deal]]
 
@@ -47,10 +47,13 @@ class Allowance:
         self._pause_s = 0.0
         self._seen: RateLimits | None = None
         self._returned_tokens = 0
+        self._was_retrying = False
         self._reserved_usd = 0.0
         self.spent_usd = 0.0
         """By the requests of this client."""
         self.is_spent = False
+        self.num_retrying = 0
+        """Requests that failed and wait to be sent again, for those who ask how it stands."""
 
     async def acquire(self, want: Want) -> None:
         """Return when one request may be sent; raises SpendingLimitError when none may any more."""
@@ -100,7 +103,7 @@ class Allowance:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if self._reserved_usd or self._waiting:
+            if self._reserved_usd or self._waiting or self.num_retrying or self._was_retrying:
                 self._work()
 
     async def _deal(self) -> None:
@@ -123,7 +126,10 @@ class Allowance:
         seen, self._seen = self._seen, None
         pause_s, self._pause_s = self._pause_s, 0.0
         call = Call(self._client, self._job, self._limits, wants, self.spent_usd, self._reserved_usd)
-        return replace(call, returned_tokens=returned, seen=seen, pause_s=pause_s)
+        self._was_retrying = self.num_retrying > 0
+        return replace(
+            call, returned_tokens=returned, seen=seen, pause_s=pause_s, num_retrying=self.num_retrying
+        )
 
     def _take(self, deal: Deal) -> None:
         now_s = time.monotonic()

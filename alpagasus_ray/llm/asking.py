@@ -148,7 +148,11 @@ class Asker:
                     self._ledger.record(key, reply, request.model)
                 return Asked(reply)
             # The slot is free meanwhile: a request that fails again and again holds up no other.
-            await asyncio.sleep(delay_s)
+            self._allowance.num_retrying += 1
+            try:
+                await asyncio.sleep(delay_s)
+            finally:
+                self._allowance.num_retrying -= 1
 
     async def _try(self, request: Request, want: Want, call: _Call) -> Reply:
         """Send a request once, when there is a slot and leave to."""

@@ -1,6 +1,6 @@
 """What an account may still be asked: requests and tokens per minute, and dollars, dealt out to many clients.
 
-Pure bookkeeping with the time handed in. One of these per account lives in an actor of its own (judge/
+Pure bookkeeping with the time handed in. One of these per account lives in an actor of its own (llm/
 budget_actor.py), or, where one process asks alone, in that process.
 """
 
@@ -62,6 +62,8 @@ class Call:
     seen: RateLimits | None = None
     pause_s: float = 0.0
     """How long the provider asked to be left alone."""
+    num_retrying: int = 0
+    """Requests that failed and are going to be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,15 @@ class Deal:
     """For how long it need not ask at all."""
     is_spent: bool = False
     """The job's dollars are used up: no other want of this size will be granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What keeps an account's clients waiting."""
+
+    paused_s: float
+    """How much longer the provider asked to be left alone."""
+    num_retrying: int
 
 
 class Bucket:
@@ -123,6 +134,7 @@ class _Client:
     called_s: float
     served_s: float
     is_hungry: bool
+    num_retrying: int
 
 
 @dataclass
@@ -158,6 +170,11 @@ class AccountBudget:
         deal = self._grant(call, by_requests, by_tokens, now_s)
         self._clients[call.client].is_hungry = deal.num_granted < len(call.wants)
         return deal
+
+    def standing(self, now_s: float) -> Standing:
+        """Return what keeps the clients waiting."""
+        retrying = sum(client.num_retrying for client in self._clients.values())
+        return Standing(max(0.0, self.paused_until_s - now_s), retrying)
 
     def spent_usd(self, job: str) -> float:
         """Return what a job has spent and reserved."""
@@ -212,7 +229,14 @@ class AccountBudget:
         before = self._clients.get(call.client)
         served_s, is_hungry = (before.served_s, before.is_hungry) if before else (0.0, False)
         self._clients[call.client] = _Client(
-            call.job, call.limits, call.spent_usd, call.reserved_usd, now_s, served_s, is_hungry
+            call.job,
+            call.limits,
+            call.spent_usd,
+            call.reserved_usd,
+            now_s,
+            served_s,
+            is_hungry,
+            call.num_retrying,
         )
         for name, client in list(self._clients.items()):
             if now_s - client.called_s > CLIENT_DEAD_AFTER_S:

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from alpagasus_ray.llm.allowance import Dealer
-from alpagasus_ray.llm.budget import AccountBudget, Call, Deal
+from alpagasus_ray.llm.budget import AccountBudget, Call, Deal, Standing
 from alpagasus_ray.llm.chat import EndpointError
 
 NAMESPACE = "alpagasus"
@@ -27,6 +27,10 @@ class BudgetActor:
     def deal(self, call: Call) -> Deal:
         """Return what a client gets of its wants now."""
         return self._budget.deal(call, time.monotonic())
+
+    def standing(self) -> Standing:
+        """Return what keeps the clients waiting."""
+        return self._budget.standing(time.monotonic())
 
 
 def budget_actor(account: str) -> Any:

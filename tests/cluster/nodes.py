@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -27,12 +28,39 @@ class Cluster:
     dashboard_address: str
     environment: dict[str, str]
     nodes: list[subprocess.Popen[bytes]]
+    cpus: Sequence[int]
+    log: IO[str]
+
+    def replace(self, number: int) -> None:
+        """Kill a node with all that runs on it, and start another in its place."""
+        for process in descendants(self.nodes[number]):
+            process.kill()
+        self.nodes[number].wait()
+        self.nodes[number] = self._start(f"--address={self.gcs_address}", f"--num-cpus={self.cpus[number]}")
+
+    def start_all(self, *head: str) -> None:
+        """Start the nodes, one after the other."""
+        for count in self.cpus:
+            which = [f"--address={self.gcs_address}"] if self.nodes else ["--head", *head]
+            self.nodes.append(self._start(*which, f"--num-cpus={count}"))
+            wait_for_nodes(self.gcs_address, len(self.nodes), self.environment)
+
+    def _start(self, *flags: str) -> subprocess.Popen[bytes]:
+        # The agent's usual port may be another Ray's on this machine; then no job is taken.
+        (agent,) = free_ports(1)
+        return subprocess.Popen(
+            [RAY, "start", "--block", f"--dashboard-agent-listen-port={agent}", *flags],
+            env=self.environment,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+        )
 
 
 @contextmanager
 def started_nodes(folder: Path, cpus: Sequence[int]) -> Iterator[Cluster]:
     """Start a node for each number of CPUs; end all of them with the block."""
-    gcs, dashboard, client, *agents = free_ports(3 + len(cpus))
+    gcs, dashboard, client = free_ports(3)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         "RAY_AUTH_MODE": "token",
@@ -40,23 +68,15 @@ def started_nodes(folder: Path, cpus: Sequence[int]) -> Iterator[Cluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    head = ["--head", f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    head = [f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     head += [f"--ray-client-server-port={client}", "--node-ip-address=127.0.0.1"]
-    nodes: list[subprocess.Popen[bytes]] = []
     with (folder / "nodes.log").open("w") as log:
-        for number, (count, agent) in enumerate(zip(cpus, agents, strict=True)):
-            which = [f"--address=127.0.0.1:{gcs}"] if number else head
-            # The agent's usual port may be another Ray's on this machine; then no job is taken.
-            further = [f"--num-cpus={count}", f"--dashboard-agent-listen-port={agent}"]
-            command = [RAY, "start", "--block", *which, *further]
-            nodes.append(
-                subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-            )
-            wait_for_nodes(gcs, len(nodes), environment)
+        cluster = Cluster(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", environment, [], cpus, log)
         try:
-            yield Cluster(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", environment, nodes)
+            cluster.start_all(*head)
+            yield cluster
         finally:
-            end(nodes)
+            end(cluster.nodes)
 
 
 def descendants(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -90,11 +110,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_for_nodes(gcs: int, count: int, environment: dict[str, str]) -> None:
+def wait_for_nodes(address: str, count: int, environment: dict[str, str]) -> None:
     """Return when so many nodes are there."""
     script = (
         "import ray, time\n"
-        f"ray.init('127.0.0.1:{gcs}', log_to_driver=False)\n"
+        f"ray.init('{address}', log_to_driver=False)\n"
         f"while len([n for n in ray.nodes() if n['Alive']]) < {count}: time.sleep(0.5)\n"
     )
     for _ in range(20):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from alpagasus_ray.artifacts import RunDirectory
-from tests.cluster.nodes import Cluster, descendants, started_nodes
+from tests.cluster.nodes import Cluster, started_nodes
+from tests.grading_runs import IN_FLIGHT, Grading, ended, made_rows
 from tests.loopback import LoopbackServer
 from tests.loopback_limits import Limits
 
@@ -27,27 +25,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield started
 
 
-def start(
-    cluster: Cluster, folder: Path, name: str, endpoint: LoopbackServer, *flags: str
-) -> subprocess.Popen[str]:
-    """Grade 300 rows, other ones for each name."""
-    data = folder / f"{name}.json"
-    data.write_text(
-        json.dumps([{"instruction": f"Name {name} <{i}>.", "output": f"It is {i}."} for i in range(300)])
-    )
-    command = [sys.executable, "-m", "alpagasus_ray.cli", "grade", "--data", str(data)]
-    command += ["--run-dir", str(folder / name), "--model", "judge", "--base-url", endpoint.base_url]
-    command += ["--set", "grade.guard.action=off", *flags]
-    environment = {**cluster.environment, "RAY_ADDRESS": cluster.gcs_address}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, out
-    return out
+def entering(cluster: Cluster) -> dict[str, str]:
+    """The environment of a command that is to use this cluster."""
+    return {**cluster.environment, "RAY_ADDRESS": cluster.gcs_address}
 
 
 def test_two_jobs_on_one_account_keep_its_limit_together(cluster: Cluster, tmp_path: Path) -> None:
@@ -60,29 +40,24 @@ def test_two_jobs_on_one_account_keep_its_limit_together(cluster: Cluster, tmp_p
     limits = Limits(requests_per_minute=PER_MINUTE, window_s=1)
     with LoopbackServer(reply=reply, latency_s=0.1, limits=limits) as endpoint:
         flags = ("--requests-per-minute", str(PER_MINUTE), "--set", "grade.account=shared")
-        jobs = [start(cluster, tmp_path, name, endpoint, *flags) for name in ("one", "other")]
-        for job in jobs:
-            finish(job)
+        for job in [
+            Grading(tmp_path / name, endpoint, made_rows(300, name), entering(cluster)).start(*flags)
+            for name in ("one", "other")
+        ]:
+            out, code = ended(job)
+            assert code == 0, out
         assert endpoint.answered.total() == 600
         assert limits.rate_limited <= 0.01 * endpoint.asked.total()
     for first, later in zip(times, times[200:], strict=False):
         assert 60 * 200 / (later - first) <= 1.1 * PER_MINUTE
 
 
-def test_a_lost_node_costs_no_more_than_what_was_in_flight(cluster: Cluster, tmp_path: Path) -> None:
-    flags = ("--max-concurrency", "16", "--set", "grade.num_actors=2")
+def test_a_lost_node_costs_no_more_than_what_was_in_flight(
+    cluster: Cluster, tmp_path: Path, kills: int
+) -> None:
     with LoopbackServer(latency_s=0.3) as endpoint:
-        job = start(cluster, tmp_path, "lost", endpoint, *flags)
-        until_s = time.monotonic() + 200
-        while endpoint.answered.total() < 100:
-            assert time.monotonic() < until_s and job.poll() is None
-            time.sleep(0.05)
-        for process in descendants(cluster.nodes[2]):
-            process.kill()
-        job.communicate(timeout=400)  # whether it got over it or not
-        finish(start(cluster, tmp_path, "lost", endpoint, *flags))
-        repeated = sum(times - 1 for times in endpoint.answered.values())
-        assert repeated <= 16, f"{repeated} replies were paid for twice"
-    run = RunDirectory(str(tmp_path / "lost"))
-    manifest = run.manifest(run.reviews("accuracy", "judge"))
-    assert manifest is not None and manifest.counts["scored"] == 300
+        grading = Grading(tmp_path / "lost", endpoint, made_rows(300 * kills), entering(cluster))
+        grading.kill_again_and_again("node", cluster, kills, random.Random(1), "--set", "grade.num_actors=2")
+        print(f"{grading.repeated()} replies paid for twice at {kills} kills of a node")
+        assert grading.repeated() <= kills * IN_FLIGHT
+        assert grading.manifest().counts["scored"] == 300 * kills

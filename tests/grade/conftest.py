@@ -8,7 +8,7 @@ from tests.cluster.nodes import Cluster, started_nodes
 
 
 @pytest.fixture(scope="session")
-def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def one_node(tmp_path_factory: pytest.TempPathFactory, bucket: str) -> Iterator[Cluster]:
     with started_nodes(tmp_path_factory.mktemp("one-node"), cpus=(2,)) as started:
         yield started
 

@@ -15,6 +15,7 @@ from alpagasus_ray.llm.budget import (
     Call,
     Deal,
     Limits,
+    Standing,
     Want,
 )
 from alpagasus_ray.llm.chat import RateLimits
@@ -195,3 +196,12 @@ def test_a_budget_that_died_is_made_anew_from_what_the_clients_say() -> None:
     anew.deal(call("a", 0, limits, spent_usd=0.05, reserved_usd=0.03), 50.0)
     deal = anew.deal(call("b", 5, limits, spent_usd=0.005), 50.1)
     assert deal.num_granted == 1, "0.015 of 0.1 dollars are left"
+
+
+def test_the_budget_can_say_what_keeps_its_clients_waiting() -> None:
+    budget = AccountBudget(0.0)
+    budget.deal(call("a", pause_s=20.0, num_retrying=3), 0.0)
+    budget.deal(call("b", num_retrying=2), 1.0)
+    assert budget.standing(5.0) == Standing(paused_s=15.0, num_retrying=5)
+    budget.deal(call("a", 0), 21.0)
+    assert budget.standing(21.0) == Standing(paused_s=0.0, num_retrying=2)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,29 +46,6 @@ def lookup_all(uri: str | Path, count: int) -> list[Reply | None]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "ledger"
-
-
-@pytest.fixture(scope="session")
-def bucket() -> Iterator[str]:
-    """A bucket on an S3 server on loopback."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    before = dict(os.environ)
-    os.environ.update(
-        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_EC2_METADATA_DISABLED="true"
-    )
-    options = f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1&allow_bucket_creation=true"
-    from pyarrow import fs
-
-    filesystem, root = fs.FileSystem.from_uri(f"s3://replies?{options}")
-    filesystem.create_dir(root)
-    yield f"s3://replies/NAME?{options}"
-    server.stop()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(params=["disk", "object store"])

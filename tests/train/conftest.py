@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train_recipe(tiny_model: Path) -> Recipe:
     """Two FSDP2 workers, 4 steps of 16 rows an epoch, 2 epochs, a checkpoint every 2 steps."""
     train = {
@@ -41,13 +42,23 @@ def train_recipe(tiny_model: Path) -> Recipe:
     return parse_recipe({"train": train, "arms": {"full": {"selector": "full"}}})
 
 
+@pytest.fixture(scope="session")
+def make_selected_run(train_recipe: Recipe) -> Callable[[Path], RunDirectory]:
+    """Makes a run directory in a folder, with an arm of 64 rows."""
+
+    def make(folder: Path) -> RunDirectory:
+        data = folder / "data.json"
+        data.write_text(json.dumps(generate_rows(64, 0.5, 1)))
+        run = RunDirectory(str(folder / "run"))
+        commit_corpus(run, CorpusSettings(data=str(data)), plain_console())
+        select(run, train_recipe, "full", plain_console())
+        run.write_text(run.recipe, train_recipe.to_yaml())
+        return run
+
+    return make
+
+
 @pytest.fixture
-def selected_run(tmp_path: Path, train_recipe: Recipe) -> RunDirectory:
+def selected_run(tmp_path: Path, make_selected_run: Callable[[Path], RunDirectory]) -> RunDirectory:
     """A run directory with an arm of 64 rows."""
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps(generate_rows(64, 0.5, 1)))
-    run = RunDirectory(str(tmp_path / "run"))
-    commit_corpus(run, CorpusSettings(data=str(data)), plain_console())
-    select(run, train_recipe, "full", plain_console())
-    run.write_text(run.recipe, train_recipe.to_yaml())
-    return run
+    return make_selected_run(tmp_path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,41 +26,42 @@ def losses(run: RunDirectory) -> list[float]:
     return [line["loss"] for line in read_metrics(Path(run.path("models/full/metrics.jsonl")))]
 
 
-def test_two_workers_shard_the_model_and_export_what_transformers_loads(selected_run: RunDirectory) -> None:
-    done = subprocess.run(
-        train_command(selected_run), capture_output=True, text=True, timeout=400, check=False
-    )
+@pytest.fixture(scope="module")
+def trained_run(
+    tmp_path_factory: pytest.TempPathFactory, make_selected_run: Callable[[Path], RunDirectory]
+) -> RunDirectory:
+    """A run whose training nobody disturbed."""
+    run = make_selected_run(tmp_path_factory.mktemp("undisturbed"))
+    done = subprocess.run(train_command(run), capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
-    manifest = selected_run.manifest("models/full")
+    return run
+
+
+def test_two_workers_shard_the_model_and_export_what_transformers_loads(trained_run: RunDirectory) -> None:
+    manifest = trained_run.manifest("models/full")
     assert manifest is not None
     assert manifest.details["workers"] == 2
     # Every parameter was a DTensor while training: FSDP2 was really on.
     sharded, _, tensors = manifest.details["sharded_tensors"].partition(" of ")
     assert sharded == tensors and int(tensors) > 10
-    assert manifest.counts["steps"] == 8 == len(losses(selected_run))
-    assert losses(selected_run)[-1] < losses(selected_run)[0] - 0.5, "it did not learn"
+    assert manifest.counts["steps"] == 8 == len(losses(trained_run))
+    assert losses(trained_run)[-1] < losses(trained_run)[0] - 0.5, "it did not learn"
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = selected_run.path("models/full")
+    folder = trained_run.path("models/full")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     ids = tokenizer("Name a fruit.", return_tensors="pt")
     assert model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1] > ids["input_ids"].shape[1]
 
     # Done once: the same command has nothing to do, another setting has.
-    again = subprocess.run(
-        train_command(selected_run), capture_output=True, text=True, timeout=60, check=True
-    )
+    again = subprocess.run(train_command(trained_run), capture_output=True, text=True, timeout=60, check=True)
     assert "done before" in again.stderr
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
-    selected_run: RunDirectory, tmp_path: Path
+    selected_run: RunDirectory, trained_run: RunDirectory
 ) -> None:
-    undisturbed = RunDirectory(str(tmp_path / "undisturbed"))
-    shutil.copytree(selected_run.root, undisturbed.root)
-    subprocess.run(train_command(undisturbed), timeout=400, check=True, capture_output=True)
-
     driver = subprocess.Popen(
         train_command(selected_run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -78,8 +79,8 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
     manifest = selected_run.manifest("models/full")
     assert manifest is not None
     assert manifest.details["resumed_from_step"] in (2, 4, 6)
-    assert losses(selected_run) == losses(undisturbed)
-    whole = undisturbed.manifest("models/full")
+    assert losses(selected_run) == losses(trained_run)
+    whole = trained_run.manifest("models/full")
     assert whole is not None and whole.content == manifest.content, "the weights differ"
 
 
