@@ -1,0 +1,88 @@
+"""Grading many rows: how the driver's memory and the time grow with them.
+
+    python -m benchmarks.many_rows --rows 10000 100000 1000000
+
+The rows are made up, short, and all different; the endpoint is the loopback one, at 0 ms. Told for each
+number of rows: the whole process's seconds, rows a second, and the driver's own memory (without pages of
+files and of Ray's object store, which are shared) at each quarter of the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.grading import MODEL, endpoint, stats
+
+SAMPLE_EVERY_S = 0.25
+OUTPUT = "The response follows the instruction in a few words that are as long as usual."
+
+
+def write_rows(path: Path, count: int) -> None:
+    """Write rows in the Alpaca form, a JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            row = {"instruction": f"Write sentence number {number}.", "input": "", "output": OUTPUT}
+            file.write(json.dumps(row) + "\n")
+
+
+def own_mib(process: psutil.Process) -> float:
+    """Return a process's memory less what it shares; 0 when it has ended."""
+    try:
+        memory = process.memory_info()
+    except psutil.Error:
+        return 0.0
+    return float(memory.rss - memory.shared) / 2**20
+
+
+def measure(rows: int, concurrency: int, actors: int) -> tuple[float, list[float]]:
+    """Grade so many rows; return the seconds, and the driver's MiB at each quarter of the replies."""
+    with tempfile.TemporaryDirectory() as folder, endpoint(0.0, None) as url:
+        data = Path(folder) / "rows.jsonl"
+        write_rows(data, rows)
+        command = [sys.executable, "-m", "alpagasus_ray.cli", "grade", "--data", str(data)]
+        command += ["--run-dir", f"{folder}/run", "--model", MODEL, "--base-url", f"{url}/v1"]
+        command += ["--max-concurrency", str(concurrency), "--set", f"grade.num_actors={actors}"]
+        command += ["--set", "grade.guard.action=off"]
+        started_s = time.monotonic()
+        environment = {**os.environ, "OPENAI_API_KEY": "none"}
+        driver = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seen: list[tuple[float, float]] = []
+        while driver.poll() is None:
+            seen.append((stats(url)["answered"] / rows, own_mib(driver)))
+            time.sleep(SAMPLE_EVERY_S)
+        if driver.returncode != 0:
+            raise RuntimeError(f"grading {rows} rows ended with status {driver.returncode}")
+        whole_s = time.monotonic() - started_s
+    return whole_s, [max((mib for share, mib in seen if share <= part), default=0.0) for part in QUARTERS]
+
+
+QUARTERS = (0.25, 0.5, 0.75, 1.0)
+
+
+def main() -> None:
+    """Measure each number of rows and print a table."""
+    parser = argparse.ArgumentParser(description="Grading many rows: memory of the driver, and time.")
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--concurrency", type=int, default=256)
+    parser.add_argument("--actors", type=int, default=1)
+    args = parser.parse_args()
+    print(f"{'rows':>10}{'seconds':>10}{'rows/s':>9}" + "".join(f"{f'MiB at {q:.0%}':>13}" for q in QUARTERS))
+    for rows in args.rows:
+        whole_s, mib = measure(rows, args.concurrency, args.actors)
+        print(
+            f"{rows:>10,}{whole_s:>10.1f}{rows / whole_s:>9.0f}" + "".join(f"{one:>13.0f}" for one in mib),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
