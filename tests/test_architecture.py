@@ -16,8 +16,8 @@ import alpagasus_ray
 PACKAGE = "alpagasus_ray"
 STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark", "report")
 LAYERS = (
-    ("", "errors"),
-    ("", "text_files", "recipe_judging"),
+    ("", "errors", "recipe_section"),
+    ("", "text_files", "recipe_judging", "recipe_training"),
     ("manifests", "console", "recipe", "schemas"),
     ("storage", "recipe_files"),
     ("artifacts",),
