@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Cluster:
     environment: dict[str, str]
     nodes: list[subprocess.Popen[bytes]]
     cpus: Sequence[int]
+    folder: Path
     log: IO[str]
 
     def replace(self, number: int) -> None:
@@ -48,8 +50,11 @@ class Cluster:
     def _start(self, *flags: str) -> subprocess.Popen[bytes]:
         # The agent's usual port may be another Ray's on this machine; then no job is taken.
         (agent,) = free_ports(1)
+        # As on hosts of their own: nodes that share a folder delete each other's working directories.
+        own = tempfile.mkdtemp(dir=self.folder)
+        command = [RAY, "start", "--block", f"--temp-dir={own}", f"--dashboard-agent-listen-port={agent}"]
         return subprocess.Popen(
-            [RAY, "start", "--block", f"--dashboard-agent-listen-port={agent}", *flags],
+            [*command, *flags],
             env=self.environment,
             stdout=self.log,
             stderr=self.log,
@@ -70,8 +75,14 @@ def started_nodes(folder: Path, cpus: Sequence[int]) -> Iterator[Cluster]:
     }
     head = [f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     head += [f"--ray-client-server-port={client}", "--node-ip-address=127.0.0.1"]
-    with (folder / "nodes.log").open("w") as log:
-        cluster = Cluster(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", environment, [], cpus, log)
+    # A short path: sockets stand in it. What the nodes write elsewhere is of no interest afterwards.
+    with (
+        tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True) as own,
+        (folder / "nodes.log").open("w") as log,
+    ):
+        cluster = Cluster(
+            f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", environment, [], cpus, Path(own), log
+        )
         try:
             cluster.start_all(*head)
             yield cluster
