@@ -100,7 +100,10 @@ def ledger(context: Context) -> None:
         "compact": ledger_report.compact_all,
     }
     folder = context.args.ledger or context.recipe.ledger or context.run.ledger
-    context.console.result(actions[context.args.action](folder))
+    try:
+        context.console.result(actions[context.args.action](folder))
+    except OSError as error:
+        raise UserError(f"the ledger {folder} cannot be read or written: {error}") from error
 
 
 def select(context: Context) -> None:

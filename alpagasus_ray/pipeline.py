@@ -14,6 +14,7 @@ from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.grade.grading import grade
 from alpagasus_ray.grade.importing import import_reviews, reviews_file
+from alpagasus_ray.judge.jobs import Spending
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubric_files import load_rubrics
 from alpagasus_ray.manifests import Made, Manifest
@@ -33,6 +34,7 @@ class Pipeline:
 
     def __init__(self, run: RunDirectory, recipe: Recipe, session: RaySession, console: Console) -> None:
         self.run, self.recipe, self.session, self.console = run, recipe, session, console
+        self._graded, self._compared = Spending(), Spending()
 
     def run_all(self) -> Manifest:
         """Do every stage of the recipe that is not done; return the report's manifest."""
@@ -129,7 +131,7 @@ class Pipeline:
             import_reviews(self.run, self.recipe, rubrics[0], self.console)
             return
         for rubric in rubrics:
-            grade(self.run, self.recipe, rubric, self.session, self.console)
+            grade(self.run, self.recipe, rubric, self.session, self.console, self._graded)
 
     def select(self, arm: str) -> Manifest:
         """Commit an arm's rows."""
@@ -176,7 +178,7 @@ class Pipeline:
 
     def compare(self, a: str, b: str) -> Manifest:
         """Commit the verdicts on arm a against arm b."""
-        return compare_arms(self.run, self.recipe, a, b, self.session, self.console)
+        return compare_arms(self.run, self.recipe, a, b, self.session, self.console, self._compared)
 
     def compare_folders(self, a: str, b: str, out: str) -> Manifest:
         """Commit the verdicts on two folders of answers to the folder `out`."""

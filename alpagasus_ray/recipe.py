@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 import yaml
@@ -15,10 +14,11 @@ from alpagasus_ray.recipe_judging import (
     JudgeSettings,
     PriceSettings,
 )
-from alpagasus_ray.recipe_section import Name, Section, Url, VariableName
+from alpagasus_ray.recipe_section import Address, Name, Section, Url, VariableName
 from alpagasus_ray.recipe_training import TrainSettings
 
 __all__ = [
+    "Address",
     "CompareSettings",
     "GradeSettings",
     "GuardSettings",
@@ -47,7 +47,7 @@ class ToyworldSettings(Section):
 class CorpusSettings(Section):
     """Where the instruction data come from."""
 
-    data: str | None = None
+    data: Address | None = None
     """A local file, a URI that pyarrow opens (s3://, gs://), a data set of the Hugging Face hub such as
     `tatsu-lab/alpaca` (or hf://datasets/OWNER/NAME/FILE), or `toyworld`. JSON, JSONL, CSV (all three also as
     .gz) and Parquet are read."""
@@ -63,9 +63,6 @@ class CorpusSettings(Section):
     def _settings_go_together(self) -> CorpusSettings:
         if self.format == "chat" and self.columns:
             raise ValueError("format chat has conversations and no columns to name: leave columns out")
-        # Recipes, manifests and messages hold the address.
-        if self.data and re.match(r"[\w+.-]+://[^/]*@", self.data):
-            raise ValueError("data is an address with a user or a key in it: keys come from the environment")
         return self
 
 
@@ -165,7 +162,7 @@ class Recipe(Section):
     serve: ServeSettings = ServeSettings()
     generate: GenerateSettings = GenerateSettings()
     compare: CompareSettings = CompareSettings()
-    ledger: str | None = None
+    ledger: Address | None = None
     """Where paid replies are kept; None: the folder `ledger` beside the run directory."""
     prices: dict[str, PriceSettings] = Field(default_factory=dict)
     """Prices by model name, before the list prices. Model names hold dots, at which --set splits keys: write

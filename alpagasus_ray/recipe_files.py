@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.recipe import ArmSettings, PriceSettings, Recipe, Section, ToyworldSettings
+from alpagasus_ray.recipe_section import holds_a_secret
 from alpagasus_ray.text_files import read_text
 
 NAMED_SECTIONS: dict[str, type[Section]] = {"arms": ArmSettings, "prices": PriceSettings}
@@ -151,7 +152,8 @@ def _first_line(error: ValidationError) -> str:
     if where.endswith("api_key_env"):
         return f"recipe: {where}: the name of an environment variable is expected, not the key itself"
     message = detail["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(detail["input"], dict | Section) else f" (it is {detail['input']!r})"
+    is_shown = not isinstance(detail["input"], dict | Section) and not holds_a_secret(str(detail["input"]))
+    shown = f" (it is {detail['input']!r})" if is_shown else ""
     return f"recipe: {where}: {message}{shown}"
 
 

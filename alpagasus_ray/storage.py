@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe_section import holds_a_secret
 
 
 class Storage:
@@ -17,6 +18,10 @@ class Storage:
 
     def __init__(self, uri: str) -> None:
         """Open the folder; it need not be there yet. Raises UserError for an address that is none."""
+        if holds_a_secret(uri):
+            raise UserError(
+                f"{self.what}: its address has a user or a key in it: keys come from the environment"
+            )
         self.uri = uri.rstrip("/")
         self.is_local = "://" not in uri or uri.startswith("file://")
         try:

@@ -445,3 +445,10 @@ def test_a_missing_key_names_the_variable(monkeypatch: pytest.MonkeyPatch, value
 
 def test_where_no_variable_is_named_no_key_is_needed() -> None:
     assert require_key(None) is None
+
+
+@pytest.mark.parametrize("setting", ["corpus.data", "ledger"])
+def test_no_address_holds_a_secret(setting: str) -> None:
+    with pytest.raises(UserError, match="keys come from the environment") as caught:
+        load_recipe("demo", [f"{setting}=s3://AKIA:topsecret@bucket/folder"])
+    assert "topsecret" not in str(caught.value)

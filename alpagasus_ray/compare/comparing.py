@@ -14,7 +14,7 @@ from alpagasus_ray.compare.statistics import pool, summarize
 from alpagasus_ray.compare.verdicts import Verdict
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import answers_from_jsonl, read_answer_folder
-from alpagasus_ray.judge.jobs import Bill, judge_job
+from alpagasus_ray.judge.jobs import Bill, Spending, judge_job
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
 from alpagasus_ray.llm.asking import failure_kind, num_passing
@@ -27,13 +27,21 @@ RUBRIC = PAIRWISE_RUBRICS["pairwise"]
 
 
 def compare_arms(
-    run: RunDirectory, recipe: Recipe, a: str, b: str, session: RaySession, console: Console
+    run: RunDirectory,
+    recipe: Recipe,
+    a: str,
+    b: str,
+    session: RaySession,
+    console: Console,
+    spending: Spending,
 ) -> Manifest:
     """Commit RUN/verdicts/<a>--vs--<b>--<judge>/ and return its manifest."""
     inputs = {run.answers(arm): run.require(run.answers(arm), f"generate --arm {arm}") for arm in (a, b)}
     answers = [_committed_answers(run, arm) for arm in (a, b)]
     folder = run.verdicts(a, b, recipe.compare.model)
-    return _compare(run, folder, recipe, (a, b), (answers[0], answers[1]), inputs, {}, session, console)
+    return _compare(
+        run, folder, recipe, (a, b), (answers[0], answers[1]), inputs, {}, session, console, spending
+    )
 
 
 def compare_folders(
@@ -44,7 +52,7 @@ def compare_folders(
     run = RunDirectory(parent or ".")
     answers = (read_answer_folder(a), read_answer_folder(b))
     content = {"answers": settings_hash({"pair": [_plain(one) for one in answers]})}
-    return _compare(run, name, recipe, (a, b), answers, {}, content, session, console)
+    return _compare(run, name, recipe, (a, b), answers, {}, content, session, console, Spending())
 
 
 def _compare(
@@ -57,11 +65,12 @@ def _compare(
     content: dict[str, str],
     session: RaySession,
     console: Console,
+    spending: Spending,
 ) -> Manifest:
     settings = recipe.compare
     shaping = settings.model_dump(include={"reader", "rule", "num_resamples", "seed"})
     pairing = pair(*answers)
-    judging = _Judging(recipe, pairing, recipe.ledger or run.ledger)
+    judging = _Judging(recipe, pairing, recipe.ledger or run.ledger, spending)
     manifest, worked = run.make(
         folder,
         "compare",
@@ -84,8 +93,9 @@ def _compare(
 class _Judging:
     """The judge's part of a comparison: all pairs of answers, in both orders."""
 
-    def __init__(self, recipe: Recipe, pairing: Pairing, ledger: str) -> None:
+    def __init__(self, recipe: Recipe, pairing: Pairing, ledger: str, spending: Spending) -> None:
         self._recipe, self._settings, self._pairing, self._ledger = recipe, recipe.compare, pairing, ledger
+        self._spending = spending
 
     @property
     def bill(self) -> Bill:
@@ -99,9 +109,9 @@ class _Judging:
 
         judge_key(self._settings)
         job = judge_job(self._recipe, self._settings, RUBRIC, self._settings.reader, self._ledger)
-        self._pool = JudgePool(job)
+        self._pool = JudgePool(job, self._spending)
         if self._pairing.rows:
-            self._pool.ask_first(self._pairing.rows[0])
+            self._pool.ask_first(self._pairing.rows)
 
     def judge(self, what: str, session: RaySession, console: Console) -> list[dict[str, Any]]:
         """Return all judged rows; raises StoppedEarly where the dollars did not suffice for them."""

@@ -15,6 +15,7 @@ from alpagasus_ray.corpus.ingest import KeptRow
 from alpagasus_ray.corpus.testsets import Prompt, read_testsets
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.forecasts import Forecast, Workload, forecast
+from alpagasus_ray.grade.guard import MIN_ROWS
 from alpagasus_ray.judge.providers import account_of
 from alpagasus_ray.judge.requests import request_of
 from alpagasus_ray.judge.rubric_files import load_rubrics
@@ -22,7 +23,7 @@ from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
 from alpagasus_ray.llm.chat import Request
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.token_counts import TokenCounter, token_counter
-from alpagasus_ray.recipe import TOYWORLD, CorpusSettings, JudgeSettings, Recipe
+from alpagasus_ray.recipe import TOYWORLD, CorpusSettings, GuardSettings, JudgeSettings, Recipe
 from alpagasus_ray.storage import Storage
 
 SAMPLE_SIZE = 2_500
@@ -156,10 +157,20 @@ def _grading(run: RunDirectory, recipe: Recipe, rows: Iterable[Mapping[str, str]
         for request in unknown:
             _add_prompt(prompts, request, counter)
     reply_tokens, by = replies.mean_tokens() or _assumed(GRADING_REPLY_TOKENS, settings)
-    tokens = prompts.tokens
-    calls = prompts.num_texts + num_known
-    work = Workload(calls, num_known, tokens, tokens, counter.method, reply_tokens, by)
+    # The guard asks about spoilt rows too: each as long as the others, and known where all of them are.
+    num_spoilt = _num_spoilt((prompts.num_texts + num_known) // len(rubrics), settings.guard) * len(rubrics)
+    num_new = prompts.num_texts + (num_spoilt if prompts.num_texts else 0)
+    tokens = prompts.tokens * num_new / max(1, prompts.num_texts)
+    calls = prompts.num_texts + num_known + num_spoilt
+    work = Workload(calls, calls - num_new, tokens, tokens, counter.method, reply_tokens, by)
     return forecast("grade", settings, work, recipe.prices)
+
+
+def _num_spoilt(num_rows: int, guard: GuardSettings) -> int:
+    """Return how many spoilt rows the guard has judged for each rubric (see pilot.py)."""
+    if guard.action == "off" or num_rows < MIN_ROWS:
+        return 0
+    return min(guard.planted_rows, guard.pilot_rows, num_rows)
 
 
 def _comparing(recipe: Recipe, tally: _RowTally) -> Forecast | None:

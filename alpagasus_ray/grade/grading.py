@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.pilot import Pilot, pilot_rows
 from alpagasus_ray.grade.places import RowsAtPlaces, places_of_triplets, sampled_rows
 from alpagasus_ray.grade.reviews import Review
-from alpagasus_ray.judge.jobs import Bill, judge_job
+from alpagasus_ray.judge.jobs import Spending, judge_job
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import Rubric
 from alpagasus_ray.llm.asking import failure_kind, num_passing
@@ -28,7 +28,12 @@ ROWS_PER_FILE = 100_000
 
 
 def grade(
-    run: RunDirectory, recipe: Recipe, rubric: Rubric, session: RaySession, console: Console
+    run: RunDirectory,
+    recipe: Recipe,
+    rubric: Rubric,
+    session: RaySession,
+    console: Console,
+    spending: Spending,
 ) -> Manifest:
     """Commit RUN/reviews/<rubric>--<judge>/ and return its manifest.
 
@@ -39,7 +44,7 @@ def grade(
     triplets = run.require(run.triplets, "grade --data FILE")
     folder = run.reviews(rubric.name, settings.model)
     hashed = {**settings.shapes_result(), **rubric.shapes_result()}
-    grading = _Grading(run, recipe, rubric, folder)
+    grading = _Grading(run, recipe, rubric, folder, spending)
     manifest, worked = run.make(
         folder,
         "grade",
@@ -68,31 +73,35 @@ def _rows_to_grade(triplets: Manifest) -> int:
 class _Grading:
     """The rows to grade, and the grading of them."""
 
-    def __init__(self, run: RunDirectory, recipe: Recipe, rubric: Rubric, folder: str) -> None:
+    def __init__(
+        self, run: RunDirectory, recipe: Recipe, rubric: Rubric, folder: str, spending: Spending
+    ) -> None:
         self.run, self.recipe, self.rubric, self.folder = run, recipe, rubric, folder
-        self.settings = recipe.grade
+        self.settings, self.spending = recipe.grade, spending
         self.places = pa.table({})
         self.guard: dict[str, Any] = {}
-        self.planted_asked = 0
+        self.asked_before: set[str] = set()
+        """Rows that this command asked about before the work itself, which finds them in the ledger."""
 
     def check(self, session: RaySession, console: Console) -> None:
         """Raise UserError before an old artifact is cleared away, and before all rows are paid for."""
-        self.ask_first_row()
+        self.ask_first_rows()
         if self.settings.guard.action != "off":
             self.judge_pilot(session, console)
 
-    def ask_first_row(self) -> None:
+    def ask_first_rows(self) -> None:
         """Raise UserError where the judge cannot be asked."""
         # Imported here: it brings Ray and the judge's SDK, seconds that finished reviews need not wait.
-        from alpagasus_ray.judge.pool import JudgePool
+        from alpagasus_ray.judge.pool import MAX_FIRST, JudgePool
 
         judge_key(self.settings)
         ledger = self.recipe.ledger or self.run.ledger
         job = judge_job(self.recipe, self.settings, self.rubric, self.rubric.reader, ledger)
-        self.pool = JudgePool(job)
+        self.pool = JudgePool(job, self.spending)
         self.places = places_of_triplets(self.run)
         self.rows_of = RowsAtPlaces(self.run.root if self.run.is_local else self.run.uri, self.rubric.fields)
-        self.pool.ask_first(self.rows_of(self.places.slice(0, 1)).slice(0, 1).to_pylist()[0])
+        first = self.rows_of(self.places.slice(0, 1)).slice(0, MAX_FIRST).to_pylist()
+        self.asked_before.update(row["id"] for row in self.pool.ask_first(first))
 
     def judge_pilot(self, session: RaySession, console: Console) -> None:
         """Say where the judge's scores of a few rows cannot select, or raise UserError where that is to stop.
@@ -109,7 +118,7 @@ class _Grading:
         with console.progress("pilot", pilot.rows.num_rows) as progress:
             judged = [row for chunk in self.pool.judge(rows, progress) for row in chunk]
         self.pool.bill.raise_if_stopped("pilot", pilot.rows.num_rows, settings.max_cost_usd)
-        self.planted_asked = sum(pilot.is_planted(row) and not row["from_ledger"] for row in judged)
+        self.asked_before.update(row["id"] for row in judged if not row["from_ledger"])
         self.guard = pilot.findings(judged)
         if line := self.guard["complaint"]:
             if settings.guard.action == "stop":
@@ -119,7 +128,7 @@ class _Grading:
     def work(self, num_rows: int, session: RaySession, console: Console) -> Made:
         """Ask for the other rows, and write the reviews as they come in."""
         session.connect()
-        tally, bill = _Tally(), self.pool.bill
+        tally, bill = _Tally(self.asked_before), self.pool.bill
         self._write_set_aside(tally)
         places = self.places.to_pylist()
         with console.progress("grade", num_rows) as progress:
@@ -127,7 +136,7 @@ class _Grading:
             for number, table in enumerate(_tables(chunks, tally, self.rubric, self.settings)):
                 self.run.write_table(f"{self.folder}/part-{number:05d}.parquet", table)
         bill.raise_if_stopped("grade", num_rows, self.settings.max_cost_usd)
-        return tally.made(self.settings, self.rubric, self.guard, bill, self.planted_asked)
+        return tally.made(self.settings, self.rubric, self.guard, bill.cost)
 
     def _write_set_aside(self, tally: _Tally) -> None:
         """Give the rows that are no triplets a review that says why."""
@@ -143,14 +152,16 @@ class _Grading:
 class _Tally:
     """Counts what passes by, so that nothing has to be held."""
 
-    def __init__(self) -> None:
-        self.reviews = self.set_aside = 0
+    def __init__(self, asked_before: Set[str]) -> None:
+        self._asked_before = asked_before
+        self.reviews = self.set_aside = self.asked = 0
         self.tokens = Counter({"prompt_tokens": 0, "completion_tokens": 0})
         self.failures: Counter[str] = Counter()
         self.digest = RowDigest()
 
-    def add(self, reviews: list[dict[str, Any]]) -> None:
+    def add(self, reviews: list[dict[str, Any]], judged: list[dict[str, Any]]) -> None:
         self.reviews += len(reviews)
+        self.asked += sum(not row["from_ledger"] or row["id"] in self._asked_before for row in judged)
         self.digest.add(reviews)
         for review in reviews:
             for name in self.tokens:
@@ -165,16 +176,15 @@ class _Tally:
         self.failures.update(failure_kind(review["failure"]) for review in reviews)
 
     def made(
-        self, settings: GradeSettings, rubric: Rubric, guard: dict[str, Any], bill: Bill, planted_asked: int
+        self, settings: GradeSettings, rubric: Rubric, guard: dict[str, Any], cost_usd: float | None
     ) -> Made:
         failed = self.failures.total()
-        asked = bill.asked - planted_asked  # those become no reviews
         return Made(
             counts={
                 "reviews": self.reviews,
                 "scored": self.reviews - failed,
-                "asked": asked,
-                "from_ledger": self.reviews - self.set_aside - asked,
+                "asked": self.asked,
+                "from_ledger": self.reviews - self.set_aside - self.asked,
             },
             failures=self.failures,
             details={
@@ -184,7 +194,7 @@ class _Tally:
                 **self.tokens,
                 **({"guard": guard} if guard else {}),
             },
-            cost_usd=bill.cost,
+            cost_usd=cost_usd,
             content=self.digest.hexdigest(),
         )
 
@@ -199,7 +209,7 @@ def _tables(
     waiting: list[dict[str, Any]] = []
     for judged in chunks:
         reviews = [Review.of_judged_row(row, rubric.name, settings.model).to_dict() for row in judged]
-        tally.add(reviews)
+        tally.add(reviews, judged)
         waiting += reviews
         if len(waiting) >= ROWS_PER_FILE:
             yield pa.Table.from_pylist(waiting, schema=REVIEWS)

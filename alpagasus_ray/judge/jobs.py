@@ -39,7 +39,7 @@ class JudgeJob:
     name: str
     """All processes that spend the dollars of one limit have the same."""
     spent_usd: float = 0.0
-    """By the same command before: the first row's request."""
+    """By the same stage of the same command before: other rubrics, other pairs, the first rows."""
     dealer: Callable[[], Dealer] = own_dealer
     """Makes the way to the account's budget."""
     rows_of: Callable[[pa.Table], pa.Table] = field(default=as_they_are)
@@ -75,10 +75,18 @@ def judge_job(recipe: Recipe, settings: JudgeSettings, rubric: Rubric, reader: s
 
 
 @dataclass
+class Spending:
+    """What a stage of one command has spent so far, over all its rubrics or pairs."""
+
+    usd: float = 0.0
+
+
+@dataclass
 class Bill:
     """What judged rows have cost, as they come in."""
 
     price: Price | None
+    spending: Spending = field(default_factory=Spending)
     asked: int = 0
     not_asked: int = 0
     """Left out because the dollars were used up."""
@@ -92,7 +100,9 @@ class Bill:
             elif not row["from_ledger"]:
                 self.asked += 1
                 if self.price is not None:
-                    self.cost_usd += self.price.cost_usd(row["prompt_tokens"], row["completion_tokens"])
+                    cost_usd = self.price.cost_usd(row["prompt_tokens"], row["completion_tokens"])
+                    self.cost_usd += cost_usd
+                    self.spending.usd += cost_usd
 
     @property
     def cost(self) -> float | None:
@@ -111,7 +121,7 @@ class Bill:
         if self.asked:
             left = f" (about ${self.not_asked * self.cost_usd / self.asked:,.2f})"
         raise StoppedEarly(
-            f"{what}: stopped at ${self.cost_usd:,.4f} of max_cost_usd {max_cost_usd:g}: "
+            f"{what}: stopped at ${self.spending.usd:,.4f} of max_cost_usd {max_cost_usd:g}: "
             f"{num_rows - self.not_asked:,} of {num_rows:,} are answered, {self.not_asked:,} are left{left}. "
             "What is paid for is kept: run the same command again to go on"
         )

@@ -19,7 +19,7 @@ from alpagasus_ray.judge.score_format import UnreadableScoreError
 from alpagasus_ray.judge.scores import READERS
 from alpagasus_ray.llm.allowance import Allowance
 from alpagasus_ray.llm.asking import UNREADABLE, Asked, Asker
-from alpagasus_ray.llm.chat import Reply, Request
+from alpagasus_ray.llm.chat import REFUSED, Reply, Request
 from alpagasus_ray.llm.ledger import Ledger
 
 T = TypeVar("T")
@@ -143,6 +143,8 @@ class Judge:
 
     def _judgment_of_reply(self, reply: Reply, from_ledger: bool) -> Judgment:
         usage = (reply.prompt_tokens, reply.completion_tokens, from_ledger)
+        if reply.refusal is not None:
+            return Judgment(None, f"{REFUSED}: {reply.refusal}", reply.text, *usage)
         try:
             return Judgment(self._read(reply.text, self._job.rubric), None, reply.text, *usage)
         except UnreadableScoreError as error:

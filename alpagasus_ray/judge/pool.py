@@ -15,8 +15,9 @@ from ray.exceptions import RayError
 
 from alpagasus_ray.console import Progress, duration
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.judge.jobs import Bill, JudgeJob, as_they_are
+from alpagasus_ray.judge.jobs import Bill, JudgeJob, Spending, as_they_are
 from alpagasus_ray.judge.judging import Judge
+from alpagasus_ray.llm.asking import NOT_ASKED, failure_kind
 from alpagasus_ray.llm.budget import Standing
 from alpagasus_ray.llm.budget_actor import budget_actor, cluster_dealer
 from alpagasus_ray.llm.chat import EndpointError
@@ -31,36 +32,46 @@ plenty that wait for one."""
 CPUS_PER_ACTOR = 0.25
 """An actor mostly waits for the judge."""
 STANDING_WITHIN_S = 5.0
+MAX_FIRST = 3
+WAITED_FOR = frozenset({"rate limited", NOT_ASKED})
+"""Failures of a first request that show a judge who is there: the work knows how to wait, or to stop."""
 
 
 class JudgePool:
     """One job's judge. Its dollars are counted over all that it is asked, in however many parts."""
 
-    def __init__(self, job: JudgeJob) -> None:
+    def __init__(self, job: JudgeJob, spending: Spending) -> None:
         self._job = job
-        self.bill = Bill(job.price)
+        self.bill = Bill(job.price, spending)
 
-    def ask_first(self, row: dict[str, Any]) -> None:
-        """Ask about one row before anything is started, so that a bad key or address costs no more.
+    def ask_first(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Ask about a row before anything is started, so that a bad key or address costs no more.
 
-        The reply goes to the ledger like any other. Raises UserError with the endpoint's own words, or
-        where replies could not be kept.
+        Where it fails another is tried, MAX_FIRST in all: it may be the row. The reply goes to the ledger
+        like any other. Return the rows that were asked about now. Raises UserError with the endpoint's own
+        words, or where replies could not be kept.
         """
-        job, settings = self._job, self._job.settings
-        tidy(job.ledger)
-        Ledger(job.ledger).prepare()
-        impatient = settings.model_copy(update={"max_retries": min(settings.max_retries, 1)})
+        job = self._job
         try:
-            judge = Judge(replace(job, settings=impatient), max_concurrency=1)
-            try:
+            tidy(job.ledger)
+        except OSError as error:
+            raise UserError(f"the ledger {job.ledger} cannot be put in order: {error}") from error
+        Ledger(job.ledger).prepare()
+        once = job.settings.model_copy(update={"max_retries": 0})
+        judge = Judge(replace(job, settings=once, spent_usd=self.bill.spending.usd), max_concurrency=1)
+        asked: list[dict[str, Any]] = []
+        try:
+            for row in rows[:MAX_FIRST]:
                 judgment = judge.judge_one(row)
-            finally:
-                judge.close()
+                self.bill.add([asdict(judgment)])
+                asked += [] if judgment.from_ledger else [row]
+                if judgment.text is not None or failure_kind(judgment.failure or "") in WAITED_FOR:
+                    return asked
         except EndpointError as error:
             raise UserError(str(error)) from error
-        if judgment.text is None:
-            raise UserError(f"the judge did not answer the first request ({judgment.failure})")
-        self.bill.add([asdict(judgment)])
+        finally:
+            judge.close()
+        raise UserError(f"the judge answered none of the first requests ({judgment.failure})")
 
     def judge(
         self,
@@ -79,7 +90,7 @@ class JudgePool:
         job = replace(
             self._job,
             rows_of=rows_of,
-            spent_usd=self.bill.cost_usd,
+            spent_usd=self.bill.spending.usd,
             dealer=partial(cluster_dealer, account),
         )
         num_blocks = max(math.ceil(len(rows) / rows_per_block), min(len(rows), job.settings.num_actors))

@@ -16,7 +16,6 @@ from alpagasus_ray.llm.failures import (
     failure_of,
     late,
     malformed,
-    refused_by_model,
     rejection_of,
     unreached,
     usable_key,
@@ -104,8 +103,6 @@ class AnthropicChat:
             block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"
         ]
         text = "".join(part for part in texts if isinstance(part, str))
-        if stop_reason == "refusal":
-            raise refused_by_model(text or "the model would not answer", self._key)
         return Reply(
             text=writable(text),
             finish_reason=FINISH_REASONS.get(stop_reason, stop_reason)

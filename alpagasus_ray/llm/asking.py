@@ -102,7 +102,7 @@ class Asker:
         """Return the reply, from the ledger where it is known, or why there is none.
 
         `is_new`: `known` was asked for it just now. Two that ask the same at the same time share one call.
-        Raises EndpointError when no request can succeed, and OSError when the ledger cannot keep a reply.
+        Raises EndpointError when no request can succeed, or when the ledger cannot keep a reply.
         """
         key = request.key
         if not is_new and (found := await self.known([key])):
@@ -142,10 +142,14 @@ class Asker:
                 if delay_s is None:
                     return Asked(None, failure=f"{error.kind}: {error}")
                 call.is_sent = False
+            except EndpointError as error:
+                if not self._is_of_row(error):
+                    raise
+                self._breaker.refused(error)
+                return Asked(None, failure=f"refused request: {error}")
             else:
                 self._breaker.replied()
-                if self._ledger is not None:
-                    self._ledger.record(key, reply, request.model)
+                self._keep(key, reply, request.model)
                 return Asked(reply)
             # The slot is free meanwhile: a request that fails again and again holds up no other.
             self._allowance.num_retrying += 1
@@ -176,10 +180,24 @@ class Asker:
                     self._allowance.pause(error.retry_after_s)
                 raise
             except EndpointError as error:
-                self._refused = error
+                if not self._is_of_row(error):
+                    self._refused = error
                 raise
             finally:
                 self._allowance.settle(want, used)
+
+    def _is_of_row(self, error: EndpointError) -> bool:
+        return error.may_be_the_row and self._breaker.has_replied
+
+    def _keep(self, key: str, reply: Reply, model: str) -> None:
+        """Keep a paid reply; raises EndpointError, and has nothing more sent, where that is not possible."""
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.record(key, reply, model)
+        except OSError as error:
+            self._refused = EndpointError(f"stopped, since replies cannot be kept: {error}")
+            raise self._refused from error
 
     def _raise_if_gone(self) -> None:
         if (gone := self._refused or self._breaker.broken) is not None:

@@ -60,15 +60,31 @@ class Request:
         return hashlib.blake2b(sent.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
 
 
+REFUSAL, FILTERED = "refusal", "content_filter"
+REFUSALS = {REFUSAL: "without a word", FILTERED: "the provider's content filter stopped the reply"}
+"""Finish reasons of replies that are no answers, and what is said of them."""
+MAX_REFUSAL = 300
+REFUSED = "refused by the model"
+"""The kind of failure that a refusal is, whether the model or the provider before it refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A model's answer and what it used."""
 
     text: str
     finish_reason: str
-    """stop, or length when the reply was cut by max_tokens."""
+    """stop; length when the reply was cut by max_tokens; one of REFUSALS, paid for like any other."""
     prompt_tokens: int
     completion_tokens: int
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the model would not answer, in one line of its own words; None where it did."""
+        if self.finish_reason not in REFUSALS:
+            return None
+        words = " ".join(self.text.split())[:MAX_REFUSAL]
+        return words if words and self.finish_reason == REFUSAL else REFUSALS[self.finish_reason]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the reply as plain JSON values."""
@@ -137,3 +153,8 @@ class ReplyError(Exception):
 
 class EndpointError(Exception):
     """No request to this endpoint can succeed; the message says what to mend."""
+
+    def __init__(self, message: str, *, may_be_the_row: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_the_row = may_be_the_row
+        """Where others were answered before, it is this one request: gateways refuse texts so."""

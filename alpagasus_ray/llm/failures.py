@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import httpx2
 
-from alpagasus_ray.llm.chat import EndpointError, ReplyError
+from alpagasus_ray.llm.chat import REFUSED, EndpointError, ReplyError
 
 MAX_WORDS = 300
 """Characters of the endpoint's own words that a line of ours repeats."""
@@ -69,7 +69,7 @@ def failure_of(rejection: Rejection, where: str, model: str) -> ReplyError | End
     """
     words = rejection.words
     if reason := _why_none_can_pass(rejection, model):
-        return EndpointError(f"{where} {reason}: {words}")
+        return EndpointError(f"{where} {reason}: {words}", may_be_the_row=rejection.status == 403)
     kind = _kind(rejection)
     if kind == "refused request":
         words = f"{rejection.status}: {words}"
@@ -122,7 +122,7 @@ def _kind(rejection: Rejection) -> str:
         case 400 if _TOO_LONG.search(rejection.words):
             return "too long"
         case 400 if rejection.code in ("content_filter", "content_policy_violation"):
-            return "refused by the model"
+            return REFUSED
         case _:
             return "refused request"
 
@@ -158,11 +158,6 @@ def late(where: str) -> ReplyError:
 def malformed(message: str) -> ReplyError:
     """Return the failure of a reply that cannot be read; it came with status 200, so it may be billed."""
     return ReplyError("malformed reply", message, may_be_billed=True)
-
-
-def refused_by_model(words: object, key: str) -> ReplyError:
-    """Return the failure of a model that would not answer; its refusal is billed like an answer."""
-    return ReplyError("refused by the model", one_line(words, key), may_be_billed=True)
 
 
 def usable_key(api_key: str | None) -> str:

@@ -10,13 +10,12 @@ from typing import Any
 import httpx2
 import openai
 
-from alpagasus_ray.llm.chat import RateLimits, Reply, Request, ignore_limits
+from alpagasus_ray.llm.chat import FILTERED, REFUSAL, RateLimits, Reply, Request, ignore_limits
 from alpagasus_ray.llm.failures import (
     Rejection,
     failure_of,
     late,
     malformed,
-    refused_by_model,
     rejection_of,
     unreached,
     usable_key,
@@ -108,11 +107,9 @@ class OpenAIChat:
             message = {"content": choice.get("text")}
         text, refusal = message.get("content"), message.get("refusal")
         if not text and isinstance(refusal, str) and refusal:
-            raise refused_by_model(refusal, self._client.api_key)
-        if finish_reason == "content_filter":
-            raise refused_by_model("the provider's content filter stopped the reply", self._client.api_key)
-        if text is None and finish_reason == "length":
-            text = ""  # a reasoning model that thought until max_tokens
+            text, finish_reason = refusal, REFUSAL
+        if text is None and finish_reason in ("length", FILTERED):
+            text = ""  # a reasoning model that thought until max_tokens, or a filter that let nothing pass
         if not isinstance(text, str):
             raise malformed("the reply holds no text")
         usage = answer.get("usage")

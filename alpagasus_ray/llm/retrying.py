@@ -50,18 +50,22 @@ class Breaker:
 
     def __init__(self) -> None:
         self.broken: EndpointError | None = None
-        self._failed_for_good = self._failed_tries = 0
+        self._failed_for_good = self._failed_tries = self._refused = 0
+        self.has_replied = False
         self._last_reply_s = time.monotonic()
 
     def replied(self) -> None:
         """Count a reply."""
-        self._failed_for_good = self._failed_tries = 0
+        self._failed_for_good = self._failed_tries = self._refused = 0
+        self.has_replied = True
         self._last_reply_s = time.monotonic()
 
     def failed(self, error: ReplyError, *, for_good: bool) -> None:
         """Count a failure; raises EndpointError when it is one too many."""
         if not error.may_pass:
             return
+        if error.kind == "rate limited" and not for_good:
+            return  # somebody is there, and says when to come again
         if self._failed_tries == 0:
             self._last_reply_s = time.monotonic()
         self._failed_tries += 1
@@ -70,8 +74,17 @@ class Breaker:
         if self._failed_for_good >= MAX_FAILURES_IN_A_ROW or (
             is_silent and self._failed_tries >= MAX_FAILURES_IN_A_ROW
         ):
-            self.broken = EndpointError(
-                f"the last {self._failed_tries} requests all failed ({error.kind}: {error}): "
-                "check the endpoint and run the same command again; finished rows are kept"
-            )
-            raise self.broken from error
+            self._break(self._failed_tries, f"{error.kind}: {error}")
+
+    def refused(self, error: EndpointError) -> None:
+        """Count a request that alone was refused, or so it seems; raises EndpointError when they all are."""
+        self._refused += 1
+        if self._refused >= MAX_FAILURES_IN_A_ROW:
+            self._break(self._refused, str(error))
+
+    def _break(self, count: int, why: str) -> None:
+        self.broken = EndpointError(
+            f"the last {count} requests all failed ({why}): "
+            "check the endpoint and run the same command again; finished rows are kept"
+        )
+        raise self.broken

@@ -32,8 +32,17 @@ def rows(count: int) -> list[dict[str, str]]:
 
 
 def settings_with(data: Path, **sections: Any) -> Recipe:
-    grade = {"model": "gpt-4o-mini", **sections.pop("grade", {})}
+    grade = {"model": "gpt-4o-mini", "guard": {"action": "off"}, **sections.pop("grade", {})}
     return Recipe.model_validate({"corpus": {"data": str(data)}, "grade": grade, **sections})
+
+
+def test_the_guards_spoilt_rows_are_asked_about_too(run: RunDirectory, data: Path) -> None:
+    without, with_guard = (
+        estimate(run, settings_with(data, grade={"guard": guard})).stages[0]
+        for guard in ({"action": "off"}, {"action": "warn", "planted_rows": 25})
+    )
+    assert (without.calls, with_guard.calls, with_guard.calls_to_pay_for) == (100, 125, 125)
+    assert with_guard.prompt_tokens == pytest.approx(1.25 * without.prompt_tokens, abs=1)
 
 
 @pytest.fixture

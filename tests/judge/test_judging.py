@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 from aiohttp import web
 
-from alpagasus_ray.errors import UserError
-from alpagasus_ray.judge.jobs import judge_job
+from alpagasus_ray.errors import StoppedEarly, UserError
+from alpagasus_ray.judge.jobs import Spending, judge_job
 from alpagasus_ray.judge.judging import CHUNK_ROWS, JUDGED, Judge
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, RUBRICS, Rubric
 from alpagasus_ray.llm.chat import EndpointError
+from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.recipe import JudgeSettings, Recipe
 from tests.loopback import Body, LoopbackServer, error
 
@@ -215,6 +216,52 @@ def test_an_endpoint_that_can_answer_nothing_ends_every_thread(
         assert all("No such key." in said for said in pool.map(try_it, (0, 10, 20)))
 
 
+def test_one_forbidden_text_is_one_failure_and_no_end(judges: Judges, endpoint: LoopbackServer) -> None:
+    """A gateway's filter answers 403 to single texts."""
+    endpoint.fault = lambda body, times: error(403, "Blocked.", "waf") if number_of(body) == 20 else None
+    out = judged(judges.judge(max_concurrency=1), rows(50))
+    assert [row["failure"] for row in out if row["failure"]] == [
+        f"refused request: {endpoint.base_url} refuses access: Blocked."
+    ]
+
+
+def test_a_key_that_loses_its_rights_ends_the_work(judges: Judges, endpoint: LoopbackServer) -> None:
+    endpoint.fault = lambda body, times: error(403, "Gone.", "forbidden") if number_of(body) >= 10 else None
+    with pytest.raises(EndpointError, match=r"the last 32 requests all failed.*Gone"):
+        judged(judges.judge(max_concurrency=1), rows(100))
+    assert endpoint.asked.total() == 10 + 32
+
+
+def test_a_refusal_is_a_failure_that_is_paid_for_once(judges: Judges, endpoint: LoopbackServer) -> None:
+    message = {"content": None, "refusal": "I would\nrather not."}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    body = {"choices": [{"finish_reason": "stop", "message": message}], "usage": usage}
+    endpoint.fault = lambda _, times: web.json_response(body)
+    for from_ledger in (False, True):
+        (row,) = judged(judges.judge(), rows(1))
+        assert (row["failure"], row["scores"]) == ("refused by the model: I would rather not.", None)
+        assert (row["prompt_tokens"], row["from_ledger"]) == (7, from_ledger)
+    assert endpoint.asked.total() == 1
+
+
+def test_when_replies_cannot_be_kept_no_more_is_asked(
+    judges: Judges, endpoint: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Ledger.record
+
+    def record(self: Ledger, *args: Any) -> None:
+        if endpoint.answered.total() > 20:
+            raise OSError(28, "No space left on device")
+        kept(self, *args)
+
+    monkeypatch.setattr(Ledger, "record", record)
+    judge = judges.judge(max_concurrency=4)
+    for first in (0, 40):  # blocks that come after the first failure, too
+        with pytest.raises(EndpointError, match=r"cannot be kept.*No space left"):
+            judged(judge, rows(40, first))
+    assert endpoint.asked.total() <= 20 + 4
+
+
 def test_what_was_answered_before_the_end_is_kept(judges: Judges, endpoint: LoopbackServer) -> None:
     endpoint.fault = lambda body, times: (
         error(401, "The key has run out.", "invalid_api_key") if number_of(body) >= 30 else None
@@ -279,13 +326,13 @@ class TestPilot:
     """The first request, before anything is started."""
 
     @staticmethod
-    def ask(endpoint: LoopbackServer, ledger: Path, **changed: Any) -> Any:
+    def ask(endpoint: LoopbackServer, ledger: Path, num_rows: int = 5, **changed: Any) -> Any:
         from alpagasus_ray.judge.pool import JudgePool  # brings Ray Data, which takes seconds
 
         settings = JudgeSettings(base_url=endpoint.base_url, model="judge", **changed)
         job = judge_job(Recipe(), settings, ACCURACY, "robust", str(ledger))
-        pool = JudgePool(job)
-        pool.ask_first(rows(1).to_pylist()[0])
+        pool = JudgePool(job, Spending())
+        pool.ask_first(rows(num_rows).to_pylist())
         return pool.bill
 
     def test_it_is_paid_for_once(self, endpoint: LoopbackServer, tmp_path: Path) -> None:
@@ -302,7 +349,29 @@ class TestPilot:
         endpoint.fault = lambda body, times: error(status, f"Words on {code}.", code)
         with pytest.raises(UserError, match=f"Words on {code}"):
             self.ask(endpoint, tmp_path / "ledger")
-        assert endpoint.asked.total() == 1
+        assert endpoint.asked.total() == (3 if status == 400 else 1), "a bad request may be one row's fault"
+
+    def test_a_row_that_cannot_be_judged_is_not_the_end(
+        self, endpoint: LoopbackServer, tmp_path: Path
+    ) -> None:
+        endpoint.fault = lambda body, times: (
+            error(400, "Too long.", "context_length_exceeded") if number_of(body) < 2 else None
+        )
+        assert self.ask(endpoint, tmp_path / "ledger").cost is None
+        assert (endpoint.asked.total(), endpoint.answered.total()) == (3, 1)
+
+    def test_a_judge_that_is_busy_is_there(self, endpoint: LoopbackServer, tmp_path: Path) -> None:
+        endpoint.fault = lambda body, times: error(429, "Later.", "rate_limited", {"retry-after": "600"})
+        self.ask(endpoint, tmp_path / "ledger")
+        assert endpoint.asked.total() == 1, "the work itself waits, and says so"
+
+    def test_a_ledger_that_cannot_be_written_is_said_before_anything_is_paid_for(
+        self, endpoint: LoopbackServer, tmp_path: Path
+    ) -> None:
+        (tmp_path / "ledger").write_text("no folder")
+        with pytest.raises(UserError, match="ledger"):
+            self.ask(endpoint, tmp_path / "ledger")
+        assert endpoint.asked.total() == 0
 
     def test_it_does_not_wait_for_an_endpoint_that_is_gone(
         self, endpoint: LoopbackServer, tmp_path: Path
@@ -311,6 +380,23 @@ class TestPilot:
         with pytest.raises(UserError, match="Oops"):
             self.ask(endpoint, tmp_path / "ledger", max_retries=8)
         assert endpoint.asked.total() <= 3
+
+    def test_what_another_rubric_has_spent_counts(self, endpoint: LoopbackServer, tmp_path: Path) -> None:
+        price = {"input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": 1}
+        settings = JudgeSettings(base_url=endpoint.base_url, model="judge", max_cost_usd=5.0)
+        recipe = Recipe.model_validate({"prices": {"judge": price}})
+        job = judge_job(recipe, settings, ACCURACY, "robust", str(tmp_path / "ledger"))
+        from alpagasus_ray.judge.pool import JudgePool
+
+        spending = Spending()
+        first, second = JudgePool(job, spending), JudgePool(job, spending)
+        first.ask_first(rows(1).to_pylist())
+        assert 0 < first.bill.cost_usd == spending.usd
+        spending.usd = 5.0
+        second.ask_first(rows(2).to_pylist()[1:])
+        assert (second.bill.not_asked, endpoint.asked.total()) == (1, 1)
+        with pytest.raises(StoppedEarly, match="stopped at \\$5.0000 of max_cost_usd 5"):
+            second.bill.raise_if_stopped("grade", 1, 5.0)
 
     def test_an_unreadable_first_reply_stops_nothing(self, endpoint: LoopbackServer, tmp_path: Path) -> None:
         endpoint.reply = lambda body: "I would rather not say."

@@ -234,7 +234,6 @@ def test_a_key_that_cannot_be_sent_is_not_shown(endpoint: LoopbackServer, api_ke
             False,
         ),
         (lambda: anthropic_error(413, "Too large.", "request_too_large"), "refused request", False),
-        (lambda: message_of(stop_reason="refusal", content=[]), "refused by the model", True),
         (lambda: message_of(content=None), "malformed reply", True),
         (lambda: web.Response(text="<html>Log in</html>"), "malformed reply", True),
         (lambda: web.json_response([]), "malformed reply", True),
@@ -250,6 +249,17 @@ def test_a_failure_has_its_kind_and_says_whether_it_may_be_billed(
     assert isinstance(found, ReplyError)
     assert (found.kind, found.may_be_billed) == (kind, may_be_billed)
     assert endpoint.asked.total() == 1, "who asks decides about trying again"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [([], "without a word"), ([{"type": "text", "text": "I would\nrather not."}], "I would rather not.")],
+)
+def test_a_refusal_is_a_paid_reply(
+    endpoint: LoopbackServer, content: list[dict[str, str]], words: str
+) -> None:
+    endpoint.fault = always(lambda: message_of(stop_reason="refusal", content=content))
+    assert ask(endpoint.base_url).refusal == words
 
 
 def test_a_server_that_does_not_answer_in_time_may_have_done_the_work(endpoint: LoopbackServer) -> None:

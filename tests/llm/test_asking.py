@@ -286,7 +286,7 @@ def test_a_reply_that_cannot_be_kept_is_no_reply(folder: Path) -> None:
     async def ask() -> None:
         await Asker(Model(), FullDisk(folder), AskingLimits(1)).ask(request())
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(EndpointError, match=r"cannot be kept.*No space left"):
         run(ask())
 
 

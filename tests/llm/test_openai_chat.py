@@ -417,9 +417,8 @@ def test_an_error_with_status_200_is_told_in_its_words(endpoint: LoopbackServer)
 def test_a_reply_that_the_content_filter_stopped_is_a_refusal(endpoint: LoopbackServer) -> None:
     choice = {"finish_reason": "content_filter", "message": {"content": "4.5 but"}}
     endpoint.fault = always(lambda: web.json_response(body_of(choices=[choice])))
-    found = failure(endpoint.base_url)
-    assert isinstance(found, ReplyError)
-    assert (found.kind, found.may_be_billed) == ("refused by the model", True)
+    found = ask(endpoint.base_url)
+    assert (found.text, found.refusal) == ("4.5 but", "the provider's content filter stopped the reply")
 
 
 def test_a_refusal_of_the_models_is_told(endpoint: LoopbackServer) -> None:
@@ -429,10 +428,8 @@ def test_a_refusal_of_the_models_is_told(endpoint: LoopbackServer) -> None:
         "message": {"content": None, "refusal": "I would rather not."},
     }
     endpoint.fault = always(lambda: web.json_response(body_of(choices=[choice])))
-    found = failure(endpoint.base_url)
-    assert isinstance(found, ReplyError)
-    assert (found.kind, str(found)) == ("refused by the model", "I would rather not.")
-    assert found.may_be_billed
+    found = ask(endpoint.base_url)
+    assert (found.finish_reason, found.refusal) == ("refusal", "I would rather not.")
 
 
 def test_a_server_that_does_not_answer_in_time_is_given_up(endpoint: LoopbackServer) -> None:

@@ -83,3 +83,27 @@ def test_requests_that_are_at_fault_themselves_break_nothing() -> None:
     for _ in range(10 * MAX_FAILURES_IN_A_ROW):
         breaker.failed(ReplyError("too long", "why"), for_good=True)
     assert breaker.broken is None
+
+
+def test_who_says_when_to_come_again_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr("alpagasus_ray.llm.retrying.time.monotonic", lambda: now_s)
+    breaker = Breaker()
+    for _ in range(100):
+        now_s += MAX_SILENCE_S
+        breaker.failed(ReplyError("rate limited", "later", retry_after_s=90.0), for_good=False)
+    assert breaker.broken is None
+    with pytest.raises(EndpointError, match="later"):
+        for _ in range(MAX_FAILURES_IN_A_ROW):
+            breaker.failed(ReplyError("rate limited", "later"), for_good=True)
+
+
+def test_refusals_of_all_requests_are_an_end_and_of_some_are_none() -> None:
+    breaker = Breaker()
+    for _ in range(3):
+        for _ in range(MAX_FAILURES_IN_A_ROW - 1):
+            breaker.refused(EndpointError("no"))
+        breaker.replied()
+    with pytest.raises(EndpointError, match="no"):
+        for _ in range(MAX_FAILURES_IN_A_ROW):
+            breaker.refused(EndpointError("no"))
