@@ -395,7 +395,7 @@ class TestPilot:
         spending.usd = 5.0
         second.ask_first(rows(2).to_pylist()[1:])
         assert (second.bill.not_asked, endpoint.asked.total()) == (1, 1)
-        with pytest.raises(StoppedEarly, match="stopped at \\$5.0000 of max_cost_usd 5"):
+        with pytest.raises(StoppedEarly, match=r"stopped at \$5.0000 of max_cost_usd 5"):
             second.bill.raise_if_stopped("grade", 1, 5.0)
 
     def test_an_unreadable_first_reply_stops_nothing(self, endpoint: LoopbackServer, tmp_path: Path) -> None:
