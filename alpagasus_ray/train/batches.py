@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alpagasus_ray.train.examples import Example
+from alpagasus_ray.train.packing import pack_best_fit
+
+MicroBatch = Sequence[tuple[int, ...]]
+"""Sequences, each one row or several that are packed, as indices of examples."""
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
     """The rows of one optimizer step, dealt out to the workers."""
 
-    micro_batches: tuple[tuple[int, ...], ...]
-    """This worker's micro-batches, as indices of examples. Every worker has equally many, since each
-    forward pass is a collective; a worker short of rows gets an empty one."""
+    micro_batches: tuple[MicroBatch, ...]
+    """This worker's. Every worker has equally many, since each forward pass is a collective; a worker short
+    of rows gets an empty one."""
     num_target_tokens: int
     """Over all workers: the loss is the mean over these."""
 
@@ -29,7 +33,10 @@ class BatchPlan:
     num_examples: int
     global_batch_size: int
     micro_batch_size: int
+    """Sequences of one forward pass of one worker: rows, or packs of them."""
     seed: int
+    pack_tokens: int | None = None
+    """How long a pack of rows may be; None: a sequence is a row."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -47,22 +54,25 @@ class BatchPlan:
     ) -> GlobalBatch:
         """Return one worker's part of a step of an epoch with this order.
 
-        Rows of similar length share a micro-batch, so that little is spent on padding; which rows are in
-        the step does not depend on that, nor on the number of workers.
+        Sequences of similar length share a micro-batch, so that little is spent on padding; which rows are
+        in the step does not depend on that, nor on packing, nor on the number of workers.
         """
         start = step * self.global_batch_size
-        rows = sorted(
-            order[start : start + self.global_batch_size],
-            key=lambda index: (len(examples[index].input_ids), index),
-        )
-        num_micro = math.ceil(len(rows) / (world_size * self.micro_batch_size))
-        chunks = _even_chunks(rows, num_micro * world_size)
+        rows = sorted(order[start : start + self.global_batch_size])
+        lengths = [len(examples[index].input_ids) for index in rows]
+        sequences = [[place] for place in range(len(rows))]
+        if self.pack_tokens is not None:
+            sequences = pack_best_fit(lengths, self.pack_tokens)
+        sequences.sort(key=lambda places: (sum(lengths[place] for place in places), places))
+        dealt = [tuple(rows[place] for place in places) for places in sequences]
+        num_micro = math.ceil(len(dealt) / (world_size * self.micro_batch_size))
+        chunks = _even_chunks(dealt, num_micro * world_size)
         return GlobalBatch(
             micro_batches=tuple(tuple(chunk) for chunk in chunks[rank::world_size]),
             num_target_tokens=sum(examples[index].num_target_tokens for index in rows),
         )
 
 
-def _even_chunks(rows: Sequence[int], count: int) -> list[Sequence[int]]:
-    bounds = [round(number * len(rows) / count) for number in range(count + 1)]
-    return [rows[start:end] for start, end in itertools.pairwise(bounds)]
+def _even_chunks(sequences: MicroBatch, count: int) -> list[MicroBatch]:
+    bounds = [round(number * len(sequences) / count) for number in range(count + 1)]
+    return [sequences[start:end] for start, end in itertools.pairwise(bounds)]

@@ -7,18 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.batches import BatchPlan
+from alpagasus_ray.train.collate import collate
 from alpagasus_ray.train.engines.base import Engine
 from alpagasus_ray.train.examples import Example
 from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.schedule import cosine_with_warmup, num_warmup_steps
-
-IGNORED = -100
-"""The label of tokens that the loss does not count (torch's default)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,14 @@ def train(
 
     Raises UserError, with the step and what to change, when the loss is not finite.
     """
-    plan = BatchPlan(len(examples), settings.global_batch_size, settings.micro_batch_size, settings.seed)
+    is_packed = engine.device.type != "cpu" if settings.packing is None else settings.packing
+    plan = BatchPlan(
+        len(examples),
+        settings.global_batch_size,
+        settings.micro_batch_size,
+        settings.seed,
+        settings.max_length_tokens if is_packed else None,
+    )
     num_steps = settings.epochs * plan.steps_per_epoch
     warmup = num_warmup_steps(num_steps, settings.warmup_ratio)
     first_step = state["step"] if state else 0
@@ -57,9 +60,9 @@ def train(
         loss = engine.sum(
             sum(
                 engine.backward(
-                    _collate(examples, rows, pad_token_id, engine.device), batch.num_target_tokens
+                    collate(examples, micro_batch, pad_token_id, engine.device), batch.num_target_tokens
                 )
-                for rows in batch.micro_batches
+                for micro_batch in batch.micro_batches
             )
         )
         _check_finite(loss, step + 1, settings)
@@ -90,25 +93,3 @@ def _check_finite(loss: float, step: int, settings: TrainSettings) -> None:
             f"the loss is not finite at step {step}: lower train.learning_rate (it is "
             f"{settings.learning_rate:g}), or set train.precision to fp32"
         )
-
-
-def _collate(
-    examples: Sequence[Example], rows: Sequence[int], pad_token_id: int, device: torch.device
-) -> dict[str, torch.Tensor]:
-    """Return a micro-batch padded on the right to its longest row; labels of the prompt are ignored.
-
-    An empty micro-batch becomes one row without targets: it adds nothing, but every worker has to take
-    part in every forward and backward pass.
-    """
-    chosen = [examples[row] for row in rows] or [Example((pad_token_id, pad_token_id), 2)]
-    length = max(len(example.input_ids) for example in chosen)
-    input_ids = torch.full((len(chosen), length), pad_token_id)
-    labels = torch.full((len(chosen), length), IGNORED)
-    attention_mask = torch.zeros((len(chosen), length), dtype=torch.long)
-    for number, example in enumerate(chosen):
-        ids = torch.tensor(example.input_ids)
-        input_ids[number, : len(ids)] = ids
-        attention_mask[number, : len(ids)] = 1
-        labels[number, example.num_prompt_tokens : len(ids)] = ids[example.num_prompt_tokens :]
-    batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-    return {name: tensor.to(device) for name, tensor in batch.items()}

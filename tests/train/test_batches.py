@@ -19,6 +19,7 @@ PLANS = st.builds(
     global_batch_size=st.integers(1, 24),
     micro_batch_size=st.integers(1, 6),
     seed=st.integers(0, 3),
+    pack_tokens=st.none() | st.integers(40, 120),
 )
 WORLDS = st.integers(1, 6)
 
@@ -39,7 +40,7 @@ def steps_of(plan: BatchPlan, world_size: int, epoch: int = 0) -> list[list[Glob
 
 
 def rows_of(step: list[GlobalBatch]) -> list[int]:
-    return [index for part in step for micro in part.micro_batches for index in micro]
+    return [index for part in step for micro in part.micro_batches for pack in micro for index in pack]
 
 
 @calmly
@@ -100,6 +101,17 @@ def test_an_epochs_order_is_the_seeds_and_its_own(plan: BatchPlan) -> None:
     assert sorted(plan.epoch_order(1)) == list(range(plan.num_examples))
 
 
+@calmly
+@given(PLANS, WORLDS)
+def test_no_pack_is_longer_than_it_may_be(plan: BatchPlan, world_size: int) -> None:
+    examples = examples_of(plan)
+    for step in steps_of(plan, world_size):
+        packs = [pack for part in step for micro in part.micro_batches for pack in micro]
+        lengths = [sum(len(examples[index].input_ids) for index in pack) for pack in packs]
+        assert plan.pack_tokens is not None or max(map(len, packs)) == 1
+        assert plan.pack_tokens is None or max(lengths) <= plan.pack_tokens
+
+
 def test_epochs_and_seeds_differ() -> None:
     orders = {tuple(BatchPlan(50, 8, 4, seed).epoch_order(epoch)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
@@ -109,7 +121,7 @@ def test_rows_of_like_length_share_a_pass() -> None:
     examples = [Example(tuple(range(length)), 1) for length in (9, 2, 8, 3, 2, 9)]
     plan = BatchPlan(6, 6, 2, 0)
     parts = plan.global_batch(range(6), 0, examples, 0, 1).micro_batches
-    assert [sorted(len(examples[index].input_ids) for index in part) for part in parts] == [
+    assert [sorted(len(examples[index].input_ids) for (index,) in part) for part in parts] == [
         [2, 2],
         [3, 8],
         [9, 9],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +11,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.collate import IGNORED
 
 
 class Engine(Protocol):
@@ -52,13 +55,35 @@ def target_loss(
 ) -> torch.Tensor:
     """Return the summed cross-entropy of the targets over `num_target_tokens`, in nats.
 
-    Labels of -100 do not count. Logits are compared in float32.
+    Labels of -100 do not count, and no logits are computed for the tokens before them: of Alpaca's tokens
+    they are more than half. Logits are compared in float32.
     """
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    targets = batch["labels"][:, 1:]
+    is_target = targets != IGNORED
+    with _head_sees_only(model, is_target):
+        output = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False)
     loss: torch.Tensor = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten(), reduction="sum"
+        output.logits.float(), targets[is_target], reduction="sum"
     )
     return loss / num_target_tokens
+
+
+@contextmanager
+def _head_sees_only(model: Any, is_target: torch.Tensor) -> Iterator[None]:
+    """Let the language model's head work on the chosen places alone: (targets, vocabulary) comes out.
+
+    A hook, and no call of the head from outside: sharded parameters are there only within the model's own
+    forward pass.
+    """
+
+    def choose(head: torch.nn.Module, hidden: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return hidden[0][:, :-1][is_target]
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
