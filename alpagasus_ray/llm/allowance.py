@@ -8,18 +8,20 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from alpagasus_ray.llm.budget import AccountBudget, Call, Deal, Limits, Want
+from alpagasus_ray.llm.budget import MAX_PAUSE_S, AccountBudget, Call, Deal, Limits, Want
 from alpagasus_ray.llm.chat import RateLimits
+from alpagasus_ray.llm.job_dollars import HEARTBEAT_S
 
-HEARTBEAT_S = 5.0
-"""A client with requests under way calls at least this often, or its reservations are written off."""
 MAX_WANTS = 256
+PAUSE_SLACK_S = 1.0
+"""Time on the way makes a pause that is passed on a little longer: what differs by less is the same one."""
 Dealer = Callable[[Call], Awaitable[Deal]]
 
 
 class SpendingLimitError(Exception):
-    """The dollars that this job may spend are used up: nothing more is asked."""
+    """What is left of the job's dollars does not cover this request; it may cover a smaller one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +46,20 @@ class Allowance:
         self._task: asyncio.Task[None] | None = None
         self._heart: asyncio.Task[None] | None = None
         self._free_until_s = self._paused_until_s = 0.0
-        self._pause_s = 0.0
         self._seen: RateLimits | None = None
         self._returned_tokens = 0
-        self._was_retrying = False
+        self._was_dealt = False
+        self._told: tuple[float, float, int] | None = None
+        self._left_usd, self._gone_usd = float("inf"), 0.0
         self._reserved_usd = 0.0
         self.spent_usd = 0.0
         """By the requests of this client."""
-        self.is_spent = False
         self.num_retrying = 0
         """Requests that failed and wait to be sent again, for those who ask how it stands."""
 
     async def acquire(self, want: Want) -> None:
-        """Return when one request may be sent; raises SpendingLimitError when none may any more."""
-        if self.is_spent:
+        """Return when one request may be sent; raises SpendingLimitError where dollars do not cover it."""
+        if want.cost_usd > self._left_usd:  # thousands of such rows need no call each
             raise SpendingLimitError
         now_s = time.monotonic()
         if not self._waiting and self._paused_until_s <= now_s < self._free_until_s:
@@ -66,7 +68,12 @@ class Allowance:
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((want, granted))
         self._work()
-        await granted
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.settle(want, Usage(0, 0.0))  # it was granted at the very moment
+            raise
 
     def settle(self, want: Want, used: Usage) -> None:
         """Say what a request used in the end; what it did not use is given back."""
@@ -80,8 +87,8 @@ class Allowance:
 
     def pause(self, pause_s: float) -> None:
         """Let everybody leave the provider alone for a while."""
-        self._pause_s = max(self._pause_s, pause_s)
-        self._paused_until_s = max(self._paused_until_s, time.monotonic() + pause_s)
+        until_s = time.monotonic() + min(pause_s, MAX_PAUSE_S)
+        self._paused_until_s = max(self._paused_until_s, until_s)
         self._work()
 
     async def close(self) -> None:
@@ -103,18 +110,28 @@ class Allowance:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if self._reserved_usd or self._waiting or self.num_retrying or self._was_retrying:
+            if self._has_to_call():
                 self._work()
+
+    def _has_to_call(self) -> bool:
+        # With limited dollars a budget made anew has to hear from all who have spent some.
+        is_busy = self._reserved_usd > 0 or bool(self._waiting) or self.num_retrying > 0
+        return is_busy or self._limits.max_cost_usd is not None or self._told != self._state()
+
+    def _state(self) -> tuple[float, float, int]:
+        return self.spent_usd, self._reserved_usd, self.num_retrying
 
     async def _deal(self) -> None:
         try:
             while True:
-                wants = tuple(want for want, _ in list(self._waiting)[:MAX_WANTS])
+                self._waiting = deque(one for one in self._waiting if not one[1].done())
+                wants = tuple(want for want, _ in islice(self._waiting, MAX_WANTS))
                 deal = await self._dealer(self._call(wants))
                 self._take(deal)
                 if not self._waiting:
                     return
-                await asyncio.sleep(deal.wait_s)
+                # However long the pause, the budget has to hear that this client is alive.
+                await asyncio.sleep(min(deal.wait_s, HEARTBEAT_S))
         except Exception as error:  # whoever waits has to hear of it
             while self._waiting:
                 _, granted = self._waiting.popleft()
@@ -123,30 +140,46 @@ class Allowance:
 
     def _call(self, wants: tuple[Want, ...]) -> Call:
         returned, self._returned_tokens = self._returned_tokens, 0
-        seen, self._seen = self._seen, None
-        pause_s, self._pause_s = self._pause_s, 0.0
-        call = Call(self._client, self._job, self._limits, wants, self.spent_usd, self._reserved_usd)
-        self._was_retrying = self.num_retrying > 0
-        return replace(
-            call, returned_tokens=returned, seen=seen, pause_s=pause_s, num_retrying=self.num_retrying
+        seen = self._seen
+        if seen is not None:
+            # The limits are told again, to a budget made anew too; what was left of them is old news.
+            self._seen = replace(seen, requests_left=None, tokens_left=None)
+        self._told = self._state()
+        return Call(
+            self._client,
+            self._job,
+            self._limits,
+            wants,
+            self.spent_usd,
+            self._reserved_usd,
+            returned_tokens=returned,
+            gone_usd=self._gone_usd,
+            was_dealt=self._was_dealt,
+            seen=seen,
+            pause_s=max(0.0, self._paused_until_s - time.monotonic()),
+            num_retrying=self.num_retrying,
         )
 
     def _take(self, deal: Deal) -> None:
         now_s = time.monotonic()
+        self._was_dealt = True
         self._free_until_s = now_s + deal.unlimited_s
-        for _ in range(deal.num_granted):
-            want, granted = self._waiting.popleft()
-            if granted.done():  # cancelled meanwhile
-                self._returned_tokens += want.tokens
-                continue
-            self._reserved_usd += want.cost_usd
-            granted.set_result(None)
-        if deal.is_spent:
-            self.is_spent = True
-            while self._waiting:
-                _, granted = self._waiting.popleft()
-                if not granted.done():
-                    granted.set_exception(SpendingLimitError())
+        self._left_usd, self._gone_usd = deal.left_usd, deal.gone_usd
+        if now_s + deal.paused_s > self._paused_until_s + PAUSE_SLACK_S:
+            self._paused_until_s = now_s + deal.paused_s
+        granted_places = frozenset(deal.granted)
+        waiting, self._waiting = self._waiting, deque()
+        for place, (want, granted) in enumerate(waiting):
+            if place in granted_places:
+                if granted.done():  # cancelled meanwhile
+                    self._returned_tokens += want.tokens
+                    continue
+                self._reserved_usd += want.cost_usd
+                granted.set_result(None)
+            elif want.cost_usd <= deal.left_usd:
+                self._waiting.append((want, granted))
+            elif not granted.done():
+                granted.set_exception(SpendingLimitError())
 
 
 def own_dealer() -> Dealer:
