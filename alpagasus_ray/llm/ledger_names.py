@@ -36,10 +36,21 @@ class _Space:
         return self.boot != "0" and self.namespace != 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What tells a process from another that had its PID."""
+
+    start_ticks: int
+    """When it started, in clock ticks since boot."""
+    is_zombie: bool
+    """It has ended, and nobody has asked how."""
+
+
 def segment_name() -> str:
     """Return a name that no other writer has."""
     space, process_id = _own_space(), os.getpid()
-    who = f"{space.boot}.{space.namespace}.{process_id}.{_start_ticks(process_id) or 0}"
+    own = _process(process_id)
+    who = f"{space.boot}.{space.namespace}.{process_id}.{0 if own is None else own.start_ticks}"
     return f"{space.host}-{who}-{uuid.uuid4().hex[:12]}"
 
 
@@ -76,20 +87,21 @@ def _is_alive(process_id: int, start_ticks: int) -> bool | None:
         return False
     except OSError:
         pass  # another user's: it is there
-    started = _start_ticks(process_id)
-    return None if started is None else started == start_ticks
+    seen = _process(process_id)
+    return None if seen is None else seen.start_ticks == start_ticks and not seen.is_zombie
 
 
-def _start_ticks(process_id: int) -> int | None:
-    """Return when a process started, in clock ticks since boot (proc_pid_stat(5), field 22).
+def _process(process_id: int) -> _Process | None:
+    """Return what /proc tells of a process (proc_pid_stat(5), fields 3 and 22).
 
-    None where that cannot be seen, also where /proc shows the PIDs of another namespace.
+    None where it tells nothing, also where it shows the PIDs of another namespace.
     """
     try:
         if (PROC / "self").readlink().name != str(os.getpid()):
             return None
         # The second field, the command in parentheses, may hold spaces and parentheses.
         after_command = (PROC / str(process_id) / "stat").read_text(errors="replace").rpartition(")")[2]
-        return int(after_command.split()[19])
+        values = after_command.split()
+        return _Process(int(values[19]), is_zombie=values[0] in "ZX")
     except (OSError, IndexError, ValueError):
         return None

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,15 +54,30 @@ def test_this_process_has_not_ended_however_long_it_rests() -> None:
     assert not has_ended(segment_name(), 10 * DEAD_AFTER_S)
 
 
+NAMED = """
+import sys
+from alpagasus_ray.llm.ledger_names import segment_name
+print(segment_name(), flush=True)
+sys.stdin.read()
+"""
+
+
 @linux
 def test_a_process_that_is_gone_has_ended_at_once() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from alpagasus_ray.llm import ledger_names as n; print(n.segment_name())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert has_ended(done.stdout.strip(), 0.0)
+    arguments = [sys.executable, "-c", NAMED]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        name = other.stdout.readline().strip()
+        assert not has_ended(name, 10 * DEAD_AFTER_S)
+        other.stdin.close()
+        assert other.stdout.read() == ""
+        until_s = time.monotonic() + 30
+        while not has_ended(name, 0.0):  # also while nobody has asked how it ended
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+        assert other.returncode is None
+    assert has_ended(name, 0.0)
 
 
 @linux
@@ -102,12 +118,12 @@ def test_a_command_with_parentheses_and_spaces_hides_no_start_time(tmp_path: Pat
     program = tmp_path / "x) S 1 (y"
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "60"]) as process:
-        ticks = ledger_names._start_ticks(process.pid)
-        own = ledger_names._start_ticks(os.getpid())
+        other, own = ledger_names._process(process.pid), ledger_names._process(os.getpid())
         process.kill()
-    assert ticks is not None
+    assert other is not None
     assert own is not None
-    assert ticks >= own
+    assert other.start_ticks >= own.start_ticks
+    assert not other.is_zombie
 
 
 @linux

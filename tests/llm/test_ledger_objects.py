@@ -13,9 +13,11 @@ import pytest
 from alpagasus_ray.llm import ledger_objects
 from alpagasus_ray.llm.chat import Reply
 from alpagasus_ray.llm.ledger import Ledger
+from alpagasus_ray.llm.ledger_files import LedgerFiles
 from alpagasus_ray.llm.ledger_upkeep import compact
+from alpagasus_ray.llm.segments import Index
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 """For what happens within a second on a machine that is not busy."""
 
 
@@ -227,6 +229,26 @@ def test_many_threads_may_look_things_up_after_a_merge(uri: str) -> None:
     keys = [key(number) for number in range(60)]
     assert len(reader.lookup_many(keys)) == 60
     assert num_listings <= 2, "the threads share a look at the store"
+
+
+def test_several_ledgers_of_a_process_may_fetch_an_index_at_once(uri: str) -> None:
+    ledger = Ledger(uri)
+    for number in range(2000):
+        ledger.record(key(number), reply(number))
+    ledger.close()
+    ((name, state),) = ledger.files.listing().indexes.items()
+    for _ in range(5):
+        ledger.files.forget(name)  # and with it the copy on this machine
+        starting = threading.Barrier(8)
+
+        def fetch(starting: threading.Barrier = starting) -> Index | None:
+            files = LedgerFiles(uri)
+            starting.wait(WAIT_S)
+            return files.index(name, state)
+
+        with ThreadPoolExecutor(8) as pool:
+            indexes = [one.result(WAIT_S) for one in [pool.submit(fetch) for _ in range(8)]]
+        assert [index and len(index) for index in indexes] == [2000] * 8
 
 
 def test_many_threads_may_refresh_while_objects_come_and_go(
