@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow import fs
 
 from alpagasus_ray.llm.chat import Reply
@@ -64,7 +66,7 @@ class LedgerFiles(Storage):
     def read(self, name: str, place: Place) -> bytes:
         """Return the bytes at a place of a segment; raises FileNotFoundError where it was merged away."""
         if not self.is_local:
-            with self.filesystem.open_input_file(self.path(name + SEGMENT_SUFFIX)) as segment:
+            with self._reading(name + SEGMENT_SUFFIX) as segment:
                 return bytes(segment.read_at(place.length, place.offset))
         if name not in self._open:
             self._open[name] = os.open(self.path(name + SEGMENT_SUFFIX), os.O_RDONLY | os.O_CLOEXEC)
@@ -80,14 +82,14 @@ class LedgerFiles(Storage):
 
     def lines(self, name: str, start: int) -> Iterator[bytes]:
         """Yield the lines of a segment from a byte on."""
-        path = self.path(name + SEGMENT_SUFFIX)
         if self.is_local:
-            with Path(path).open("rb") as segment:
-                segment.seek(start)
-                yield from segment
+            with Path(self.path(name + SEGMENT_SUFFIX)).open("rb") as local:
+                local.seek(start)
+                yield from local
             return
-        with self.filesystem.open_input_file(path) as segment:
-            yield from bytes(segment.read_at(segment.size() - start, start)).splitlines(keepends=True)
+        with self._reading(name + SEGMENT_SUFFIX) as segment:
+            data = bytes(segment.read_at(segment.size() - start, start))
+        yield from data.splitlines(keepends=True)
 
     def index(self, name: str, state: FileState) -> Index | None:
         """Return a segment's index through a memory map; None where there is none that can be read."""
@@ -95,14 +97,27 @@ class LedgerFiles(Storage):
             return open_index(self.path(name + INDEX_SUFFIX))
         cached = self._cache / f"{name}-{state.size_bytes}-{state.changed_ns}{INDEX_SUFFIX}"
         if not cached.exists():
-            with self.filesystem.open_input_file(self.path(name + INDEX_SUFFIX)) as remote:
+            with self._reading(name + INDEX_SUFFIX) as remote:
                 data = bytes(remote.read())
-            # Two processes of a node may fetch it at once: the last rename wins, with the same bytes.
-            partial = cached.with_name(f"{cached.name}.{os.getpid()}.partial")
+            # Several may fetch it at once: the last rename wins, with the same bytes. No two may share the
+            # partial file: one would cut short what the other has mapped already.
+            partial = cached.with_name(f"{cached.name}.{uuid.uuid4().hex}.partial")
             self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
             partial.write_bytes(data)
             partial.rename(cached)
         return open_index(str(cached))
+
+    @contextmanager
+    def _reading(self, file: str) -> Iterator[pa.NativeFile]:
+        """Open an object; raises FileNotFoundError also where it goes after it was opened."""
+        try:
+            with self.filesystem.open_input_file(self.path(file)) as opened:
+                yield opened
+        except OSError as error:
+            # The store's library has several errors for it.
+            if isinstance(error, FileNotFoundError) or self.exists(file):
+                raise
+            raise FileNotFoundError(self.path(file)) from error
 
     def forget(self, name: str) -> None:
         """Let go of a segment that is no longer there."""

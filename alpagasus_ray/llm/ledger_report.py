@@ -7,7 +7,8 @@ import time
 from pyarrow import fs
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.llm.ledger_upkeep import Account, compact, read_through
+from alpagasus_ray.llm.ledger_account import Account, read_through
+from alpagasus_ray.llm.ledger_upkeep import compact
 from alpagasus_ray.storage import Storage
 
 

@@ -1,102 +1,27 @@
-"""Keeping a ledger in order: what is in it, whether all of it can be read, and fewer, larger files."""
+"""Keeping a ledger in order: fewer, larger files, without what a crash or a bad disk left in them."""
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
-
-from alpagasus_ray.llm.ledger_files import FileState, LedgerFiles, Listing
-from alpagasus_ray.llm.ledger_writers import MAX_SEGMENT_ENTRIES, segment_name
+from alpagasus_ray.llm.ledger_account import index_of, is_sound, repeated_prefixes
+from alpagasus_ray.llm.ledger_files import LedgerFiles, Listing
+from alpagasus_ray.llm.ledger_names import has_ended, segment_name
+from alpagasus_ray.llm.ledger_writers import MAX_SEGMENT_ENTRIES
 from alpagasus_ray.llm.segments import (
     EMPTY,
     INDEX_SUFFIX,
     SEGMENT_SUFFIX,
-    Entry,
     IndexBuilder,
     Place,
     prefix_of,
     read_lines,
 )
 
-DEAD_AFTER_S = 3600.0
-"""A segment that nobody has closed is left alone for so long, unless its writer is known to be dead; writers
-themselves start a new one after a sixth of it (ledger_writers.MAX_IDLE_S)."""
 MAX_SEGMENT_BYTES = 1 << 30
 MAX_SEGMENTS = 64
-
-
-@dataclass
-class ModelUse:
-    """What one model was paid for."""
-
-    replies: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-@dataclass
-class Account:
-    """What a ledger folder holds."""
-
-    segments: int = 0
-    size_bytes: int = 0
-    entries: int = 0
-    """Distinct ones."""
-    repeated: int = 0
-    """Entries whose key stands in the folder already: paid for twice, or in the midst of a merge."""
-    bad_lines: int = 0
-    """Whole lines that hold no entry."""
-    cut_lines: int = 0
-    """Lines that a crash cut: their rows are asked again."""
-    bad_indexes: int = 0
-    """Indexes that do not fit their segment; readers leave them alone and read the segment."""
-    first_at_s: float | None = None
-    last_at_s: float | None = None
-    models: dict[str, ModelUse] = field(default_factory=dict)
-
-    def add(self, entry: Entry) -> None:
-        """Count an entry in."""
-        self.entries += 1
-        use = self.models.setdefault(entry.model or "not recorded", ModelUse())
-        use.replies += 1
-        use.prompt_tokens += entry.reply.prompt_tokens
-        use.completion_tokens += entry.reply.completion_tokens
-        if entry.at_s is not None:
-            self.first_at_s = min(self.first_at_s or entry.at_s, entry.at_s)
-            self.last_at_s = max(self.last_at_s or entry.at_s, entry.at_s)
-
-
-def read_through(uri: str, on_progress: Callable[[int], None] = lambda entries: None) -> Account:
-    """Return what a ledger folder holds, every line read; `on_progress` gets the entries so far."""
-    files = LedgerFiles(uri)
-    listing = files.listing()
-    account = Account(len(listing.segments), sum(state.size_bytes for state in listing.segments.values()))
-    repeated, seen = _repeated_prefixes(files, list(listing.segments), listing), set[bytes]()
-    for name, state in listing.segments.items():
-        places: Counter[Place] = Counter()
-        for line in read_lines(files.lines(name, 0), 0):
-            account.cut_lines += not line.is_whole
-            account.bad_lines += line.is_whole and line.entry is None
-            if line.entry is None:
-                continue
-            places[line.place] += 1
-            if prefix_of(line.entry.key) in repeated:
-                if line.entry.key in seen:
-                    account.repeated += 1
-                    continue
-                seen.add(line.entry.key)
-            account.add(line.entry)
-            if account.entries % 10_000 == 0:
-                on_progress(account.entries)
-        if not _index_fits(files, name, state, listing.indexes.get(name), set(places)):
-            account.bad_indexes += 1
-    return account
 
 
 @dataclass(frozen=True)
@@ -112,27 +37,32 @@ class Compacted:
     """Segments that were left alone, since their writers may be at work."""
 
 
-def compact(uri: str, on_progress: Callable[[int], None] = lambda entries: None) -> Compacted:
+def compact(
+    uri: str, on_progress: Callable[[int], None] = lambda entries: None, *, read_all: bool = True
+) -> Compacted:
     """Put the finished segments of a ledger folder together, each reply once, each file with its index.
 
+    Large ones that are sound are left as they are; without `read_all` their indexes tell (`is_sound`).
     Readers may go on meanwhile: the new files are there before the old ones go. Killed at any moment it
     loses nothing; what then stands twice goes the next time.
     """
     files = LedgerFiles(uri)
     listing = files.listing()
-    finished = [name for name, state in listing.segments.items() if _is_finished(files, name, state, listing)]
-    small = [name for name in finished if not _is_large(files, name, listing)]
-    if len(small) == 1 and small[0] in listing.indexes:
-        small = []
-    merger = _Merger(files, _repeated_prefixes(files, small, listing), on_progress)
-    for name in small:
+    finished = [name for name in listing.segments if _is_finished(files, name, listing)]
+    large = {name for name in finished if _is_large(files, name, listing)}
+    damaged = {name for name in large if not is_sound(files, name, listing, read=read_all)}
+    taken = [name for name in finished if name not in large or name in damaged]
+    if len(taken) == 1 and is_sound(files, taken[0], listing, read=read_all):
+        taken = []
+    merger = _Merger(files, repeated_prefixes(files, taken, listing), on_progress)
+    for name in taken:
         merger.take_in(name)
     merger.finish()
-    for name in small:
+    for name in taken:
         files.remove_segment(name)
     return Compacted(
         segments_before=len(listing.segments),
-        segments_after=len(listing.segments) - len(small) + merger.num_written,
+        segments_after=len(listing.segments) - len(taken) + merger.num_written,
         entries=merger.num_entries,
         dropped_lines=merger.dropped_lines,
         still_written=len(listing.segments) - len(finished),
@@ -142,7 +72,7 @@ def compact(uri: str, on_progress: Callable[[int], None] = lambda entries: None)
 def tidy(uri: str) -> None:
     """Compact a ledger folder that has come to hold so many files that looking things up gets slow."""
     if len(LedgerFiles(uri).listing().segments) > MAX_SEGMENTS:
-        compact(uri)
+        compact(uri, read_all=False)
 
 
 class _Merger:
@@ -187,65 +117,18 @@ class _Merger:
             self._on_progress(self.num_entries)
 
 
-def _repeated_prefixes(files: LedgerFiles, names: list[str], listing: Listing) -> frozenset[int]:
-    """Return the keys' numbers that stand more than once: only those keys have to be remembered."""
-    prefixes = [np.empty(0, np.uint64)]
-    for name in names:
-        index_state = listing.indexes.get(name)
-        index = files.index(name, index_state) if index_state is not None else None
-        start = 0
-        if index is not None and index.fits(listing.segments[name].size_bytes):
-            prefixes.append(index.prefixes)
-            start = index.covered_bytes
-        rest = (line.entry for line in read_lines(files.lines(name, start), start))
-        prefixes.append(np.array([prefix_of(entry.key) for entry in rest if entry], dtype=np.uint64))
-    numbers, counts = np.unique(np.concatenate(prefixes), return_counts=True)
-    return frozenset(numbers[counts > 1].tolist())
-
-
 def _is_large(files: LedgerFiles, name: str, listing: Listing) -> bool:
-    """Return whether a segment is as a merge would leave it."""
-    index_state = listing.indexes.get(name)
-    index = files.index(name, index_state) if index_state is not None else None
-    if index is None or not index.fits(listing.segments[name].size_bytes):
+    index = index_of(files, name, listing)
+    if index is None:
         return False
     return 2 * len(index) > MAX_SEGMENT_ENTRIES or 2 * index.covered_bytes > MAX_SEGMENT_BYTES
 
 
-def _is_finished(files: LedgerFiles, name: str, state: FileState, listing: Listing) -> bool:
+def _is_finished(files: LedgerFiles, name: str, listing: Listing) -> bool:
     """Return whether nothing will be added to a segment any more; objects in a store never change."""
     if not files.is_local:
         return True
-    index_state = listing.indexes.get(name)
-    index = files.index(name, index_state) if index_state is not None else None
+    index = index_of(files, name, listing)
     if index is not None and index.is_closed:
         return True
-    host, _, rest = name.rpartition("-")[0].rpartition("-")
-    if host == socket.gethostname() and rest.isdigit():
-        return not _is_alive(int(rest))
-    return time.time() - state.changed_ns / 1e9 > DEAD_AFTER_S
-
-
-def _is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _index_fits(
-    files: LedgerFiles, name: str, state: FileState, index_state: FileState | None, places: set[Place]
-) -> bool:
-    if index_state is None:
-        return True
-    index = files.index(name, index_state)
-    if index is None or not index.fits(state.size_bytes):
-        return False
-    return all(place in places for place in _indexed(index.offsets.tolist(), index.lengths.tolist()))
-
-
-def _indexed(offsets: list[int], lengths: list[int]) -> Iterator[Place]:
-    return (Place(offset, length) for offset, length in zip(offsets, lengths, strict=True))
+    return has_ended(name, time.time() - listing.segments[name].changed_ns / 1e9)
