@@ -19,7 +19,11 @@ RETRY_AFTER_S = 0.25
 
 
 class BudgetActor:
-    """Holds the books of one account. Dead, it is made anew by the next client that calls."""
+    """Holds the books of one account. Dead, it is made anew by the next client that calls.
+
+    Not detached, so that none is left behind on a cluster: it dies with the driver or actor that made it,
+    and what its clients say makes up for it within seconds. That is needed anyway, where a node dies.
+    """
 
     def __init__(self) -> None:
         self._budget = AccountBudget(time.monotonic())

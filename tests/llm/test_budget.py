@@ -149,13 +149,12 @@ def test_a_pause_that_is_told_again_and_again_is_the_same_pause() -> None:
 
 
 def test_who_waits_for_dollars_only_needs_no_share_of_the_requests_kept() -> None:
-    limits = Limits(requests_per_minute=6000, max_cost_usd=1.0)
+    rate = Limits(requests_per_minute=6000)
     budget, granted = AccountBudget(0.0), 0
-    budget.deal(Call("waits", "poor", limits, (Want(1, 0.9),)), 0.0)
-    for tick in range(1, 100):
-        now_s = tick * 0.1
-        budget.deal(Call("waits", "poor", limits, (Want(1, 0.5),), reserved_usd=0.9, was_dealt=True), now_s)
-        granted += budget.deal(
-            call("busy", 256, Limits(requests_per_minute=6000), job="rich"), now_s
-        ).num_granted
-    assert granted >= 0.95 * 100 * 9.9
+    budget.deal(Call("waits", "poor", Limits(max_cost_usd=1.0), (Want(1, 0.9),)), 0.0)
+    poor = Call("waits", "poor", Limits(max_cost_usd=1.0), (Want(1, 0.5),), reserved_usd=0.9)
+    for tick in range(1, 101):
+        now_s = tick * BURST_S
+        assert budget.deal(poor, now_s).num_granted == 0
+        granted += budget.deal(call("busy", 256, rate, job="rich"), now_s).num_granted
+    assert granted >= 0.95 * 100 * 100 * BURST_S
