@@ -119,6 +119,8 @@ class Judge:
                 if len(chunk) == CHUNK_ROWS:
                     chunks.put(chunk)
                     chunk = []
+            if tasks:
+                await self._asker.flush()  # nobody closes an actor: what it has not stored by now it may lose
             if chunk:
                 chunks.put(chunk)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 from alpagasus_ray.console import Progress, duration
 from alpagasus_ray.errors import UserError
@@ -86,10 +87,12 @@ class JudgePool:
         endpoint can answer no request: everything answered before is in the ledger.
         """
         account = self._job.account
-        budget = budget_actor(account)  # held here, so that it lives as long as this loop
+        standing = _Standing(account)
         job = replace(
             self._job,
             rows_of=rows_of,
+            # A name of its own: what the parts before have spent is taken off its dollars already.
+            name=uuid.uuid4().hex,
             spent_usd=self.bill.spending.usd,
             dealer=partial(cluster_dealer, account),
         )
@@ -97,9 +100,7 @@ class JudgePool:
         judged = _judged(rows, num_blocks, job)
         failed = 0
         try:
-            with progress.watching(
-                lambda: _words(ray.get(budget.standing.remote(), timeout=STANDING_WITHIN_S))
-            ):
+            with progress.watching(standing.words):
                 for batch in judged.iter_batches(batch_size=None, batch_format="pyarrow"):
                     chunk = batch.to_pylist()
                     self.bill.add(chunk)
@@ -133,8 +134,19 @@ def _judged(rows: Sequence[dict[str, Any]], num_blocks: int, job: JudgeJob) -> r
     )
 
 
-def _words(standing: Standing) -> str:
-    """Return why rows may not be coming in, for the line of progress."""
-    paused = f"waiting {duration(standing.paused_s)} as asked" if standing.paused_s >= 1 else ""
-    retried = f"{standing.num_retrying:,} being tried again" if standing.num_retrying else ""
-    return ", ".join(filter(None, (paused, retried)))
+class _Standing:
+    """How the account stands, for the line of progress. Holds its actor, which lives as long as this."""
+
+    def __init__(self, account: str) -> None:
+        self._account, self._actor = account, budget_actor(account)
+
+    def words(self) -> str:
+        """Return why rows may not be coming in; empty where nothing is wrong."""
+        try:
+            standing: Standing = ray.get(self._actor.standing.remote(), timeout=STANDING_WITHIN_S)
+        except RayActorError:
+            self._actor = budget_actor(self._account)  # who asks has made it anew
+            return ""
+        paused = f"waiting {duration(standing.paused_s)} as asked" if standing.paused_s >= 1 else ""
+        retried = f"{standing.num_retrying:,} being tried again" if standing.num_retrying else ""
+        return ", ".join(filter(None, (paused, retried)))

@@ -112,8 +112,22 @@ class Asker:
             return Asked(first.reply, first.failure, from_ledger=first.reply is not None)
         call = self._pending[key] = _Call()
         call.task = asyncio.ensure_future(self._ask_model(key, request, call))
-        call.task.add_done_callback(lambda _: self._pending.pop(key, None))
+        call.task.add_done_callback(lambda task: self._done(key, task))
         return await call.wait()
+
+    def _done(self, key: str, task: asyncio.Task[Asked]) -> None:
+        self._pending.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # looked at: where nobody waits any more, its end was told by another
+
+    async def flush(self) -> None:
+        """Return when every reply so far is stored; raises EndpointError where that is not possible."""
+        if self._ledger is None or self._ledger.files.is_local:
+            return
+        try:
+            await asyncio.to_thread(self._ledger.flush)
+        except OSError as error:
+            raise EndpointError(f"stopped, since replies cannot be kept: {error}") from error
 
     async def close(self) -> None:
         """Release the model's connections and the ledger's segment.
@@ -126,7 +140,8 @@ class Asker:
         await self._allowance.close()
         await self._model.close()
         if self._ledger is not None:
-            self._ledger.close()
+            # A store that fails is waited for, up to a minute: not on the event loop.
+            await asyncio.to_thread(self._ledger.close)
 
     async def _ask_model(self, key: str, request: Request, call: _Call) -> Asked:
         tries = Tries(self._limits.max_retries)
@@ -135,7 +150,7 @@ class Asker:
             try:
                 reply = await self._try(request, want, call)
             except SpendingLimitError:
-                return Asked(None, failure=f"{NOT_ASKED}: the dollars that may be spent are used up")
+                return Asked(None, failure=f"{NOT_ASKED}: what is left of the dollars does not cover it")
             except ReplyError as error:
                 delay_s = tries.delay_s(error)
                 self._breaker.failed(error, for_good=delay_s is None)

@@ -401,3 +401,14 @@ class TestPilot:
     def test_an_unreadable_first_reply_stops_nothing(self, endpoint: LoopbackServer, tmp_path: Path) -> None:
         endpoint.reply = lambda body: "I would rather not say."
         assert self.ask(endpoint, tmp_path / "ledger").asked == 1
+
+
+def test_a_block_that_is_done_is_stored_though_nobody_closes_the_judge(
+    judges: Judges, endpoint: LoopbackServer, bucket: str, tmp_path: Path
+) -> None:
+    ledger = bucket.replace("NAME", tmp_path.name)
+    job = judge_job(Recipe(), JudgeSettings(base_url=endpoint.base_url), ACCURACY, "robust", ledger)
+    judge = Judge(job, max_concurrency=8)
+    judged(judge, rows(20))
+    assert len(Ledger(job.ledger)) == 20
+    judge.close()
