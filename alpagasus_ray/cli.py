@@ -129,7 +129,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arm", required=True, help="the arm's name")
     flags: Flags = {
         "--model": ("model", str, "the base model: a Hugging Face folder or hub id"),
-        "--strategy": ("strategy", str, "fsdp or single"),
+        "--strategy": ("strategy", str, "fsdp, deepspeed or single"),
         "--workers": ("workers", int, "training processes"),
         "--epochs": ("epochs", int, "passes over the arm"),
         "--learning-rate": ("learning_rate", float, "at its peak"),

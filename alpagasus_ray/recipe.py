@@ -15,7 +15,7 @@ from alpagasus_ray.recipe_judging import (
     PriceSettings,
 )
 from alpagasus_ray.recipe_section import Address, Name, Section, Url, VariableName
-from alpagasus_ray.recipe_training import TrainSettings
+from alpagasus_ray.recipe_training import LoraSettings, TrainSettings
 
 __all__ = [
     "Address",
@@ -23,6 +23,7 @@ __all__ = [
     "GradeSettings",
     "GuardSettings",
     "JudgeSettings",
+    "LoraSettings",
     "Name",
     "PriceSettings",
     "Section",

@@ -9,12 +9,34 @@ from pydantic import Field, model_validator
 from alpagasus_ray.recipe_section import Section
 
 
+class LoraSettings(Section):
+    """Low-rank adapters (LoRA, arXiv 2106.09685). Defaults: QLoRA's for 7B, 13B (arXiv 2305.14314, B.2)."""
+
+    rank: int = Field(64, ge=1)
+    alpha: float = Field(16, gt=0)
+    """What an adapter adds is scaled by alpha / rank."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get an adapter, such as q_proj; all-linear: all but the head."""
+    quantization: Literal["none", "nf4"] = "none"
+    """nf4: the frozen weights are held in 4 bits (QLoRA, with double quantisation)."""
+    merge: bool = True
+    """Write the whole model with the adapter merged in; false: the adapter alone, for its base model."""
+
+
 class TrainSettings(Section):
     """Fine-tuning. Defaults: the paper's 7B settings (arXiv 2307.08701, appendix)."""
 
     model: str | None = None
     """A Hugging Face folder or hub id, or `toyworld`."""
-    strategy: Literal["fsdp", "single"] = "fsdp"
+    strategy: Literal["fsdp", "deepspeed", "single"] = "fsdp"
+    zero_stage: Literal[1, 2, 3] = 2
+    """DeepSpeed: what is sharded: the optimizer's state, gradients too, parameters too."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What waits in the hosts' memory instead of the GPUs': the optimizer's state (DeepSpeed), or parameters
+    as well (FSDP2: with gradients and the optimizer's state)."""
+    deepspeed_config: str | None = None
+    """A DeepSpeed JSON of one's own, laid over what this section says."""
     workers: int = Field(2, ge=1)
     threads_per_worker: int = Field(1, ge=1)
     """CPU threads of torch in each worker."""
@@ -33,6 +55,8 @@ class TrainSettings(Section):
     are faster."""
     max_length_tokens: int = Field(512, ge=8)
     precision: Literal["bf16", "fp32"] = "bf16"
+    lora: LoraSettings | None = None
+    """Train adapters instead of the model itself. None: the model."""
     activation_checkpointing: bool = False
     reshard_after_forward: bool = True
     """FSDP2: free each layer's gathered parameters between forward and backward. False gathers them once
@@ -44,9 +68,19 @@ class TrainSettings(Section):
     seed: int = 42
 
     @model_validator(mode="after")
-    def _single_is_one_worker(self) -> TrainSettings:
+    def _settings_go_together(self) -> TrainSettings:
         if self.strategy == "single" and self.workers != 1:
             raise ValueError("strategy single runs one worker: set train.workers to 1, or strategy to fsdp")
+        if self.deepspeed_config is not None and self.strategy != "deepspeed":
+            raise ValueError("deepspeed_config goes with strategy deepspeed")
+        if self.offload == "optimizer" and self.strategy != "deepspeed":
+            raise ValueError("offload optimizer goes with strategy deepspeed; for fsdp say parameters")
+        if self.offload == "parameters" and self.strategy == "deepspeed" and self.zero_stage != 3:
+            raise ValueError("offload parameters goes with zero_stage 3: below it each GPU holds all")
+        if self.lora is not None and self.lora.quantization != "none" and self.strategy != "single":
+            raise ValueError("lora.quantization goes with strategy single: a 4-bit model is not sharded")
+        if self.offload != "none" and self.strategy == "single":
+            raise ValueError("offload goes with strategy fsdp or deepspeed")
         return self
 
     def shapes_result(self) -> dict[str, Any]:
@@ -56,7 +90,6 @@ class TrainSettings(Section):
         them: a run that ran out of memory goes on with a smaller micro-batch.
         """
         dealt_out = {"strategy", "workers", "threads_per_worker", "micro_batch_size", "packing"}
-        memory = {"activation_checkpointing", "reshard_after_forward"}
-        return self.model_dump(
-            exclude={"model", "checkpoint_every_steps", "max_failures", *dealt_out, *memory}
-        )
+        memory = {"activation_checkpointing", "reshard_after_forward", "zero_stage", "offload"}
+        elsewhere = {"model", "deepspeed_config", "checkpoint_every_steps", "max_failures"}
+        return self.model_dump(exclude={*elsewhere, *dealt_out, *memory})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
 from alpagasus_ray.recipe import TrainSettings
@@ -25,3 +28,17 @@ class TrainJob:
     settings: TrainSettings
     row_form: RowForm = ALPACA
     """Where the rows of train.json hold their texts."""
+    deepspeed: Mapping[str, Any] = field(default_factory=dict)
+    """The user's own DeepSpeed JSON (deepspeed_config.read_deepspeed_config)."""
+
+    def to_json(self) -> str:
+        """Return the job as text, for processes that Ray does not start."""
+        values = {**vars(self), "settings": self.settings.model_dump(), "row_form": asdict(self.row_form)}
+        return json.dumps(values)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainJob:
+        """Return the job that `to_json` wrote."""
+        values = json.loads(text)
+        settings = TrainSettings.model_validate(values.pop("settings"))
+        return cls(**{**values, "settings": settings, "row_form": RowForm(**values["row_form"])})

@@ -25,14 +25,18 @@ def load_tokenizer(model: str) -> Any:
     return tokenizer
 
 
-def load_model(model: str, tokenizer: Any) -> Any:
+def load_model(model: str, tokenizer: Any, quantization: Any = None) -> Any:
     """Return a causal language model in float32, its embeddings as long as the tokenizer.
+
+    `quantization` holds its linear layers in fewer bits (adapters.quantization_config).
 
     A token that was added (a pad token) starts as the mean of the others, as in the original training
     code (Alpaca's smart_tokenizer_and_embedding_resize).
     """
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model, dtype=torch.float32, quantization_config=quantization
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: no causal language model can be loaded ({_first_line(error)})") from error
     num_before = loaded.get_input_embeddings().num_embeddings

@@ -20,6 +20,7 @@ from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
 from alpagasus_ray.train.base_models import check_base_model, fingerprint, torch_has_cuda
+from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.metrics import StepMetrics, last_metrics, read_metrics
 
@@ -34,7 +35,8 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
     """
     rows = run.require(run.arm(arm), f"select --arm {arm}")
     model, base = base_model(run, recipe)
-    settings = {**recipe.train.shapes_result(), "base_model": base}
+    own = read_deepspeed_config(recipe.train.deepspeed_config)
+    settings = {**recipe.train.shapes_result(), "base_model": base, **({"deepspeed": own} if own else {})}
     # Each strategy has checkpoints of its own form; other workers or micro-batches can go on from them.
     attempt = settings_hash({**settings, "strategy": recipe.train.strategy, "rows": rows.content})
     manifest, worked = run.make(
@@ -42,7 +44,7 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         "train",
         settings,
         {run.arm(arm): rows},
-        lambda: _train(run, recipe.train, arm, model, attempt, session, console),
+        lambda: _train(run, recipe.train, own, arm, model, attempt, session, console),
         check=lambda: _check_room(recipe.train, session),
     )
     details = manifest.details
@@ -71,6 +73,7 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
 def _train(
     run: RunDirectory,
     settings: TrainSettings,
+    own: dict[str, Any],
     arm: str,
     model: str,
     attempt: str,
@@ -81,7 +84,7 @@ def _train(
     train_file = run.local_path(f"{run.arm(arm)}/train.json")
     summary = run.require(run.arm(arm), f"select --arm {arm}").details
     row_form = RowForm.from_json(summary.get("row_form"))
-    job = TrainJob(model, str(train_file), str(folder), settings, row_form)
+    job = TrainJob(model, str(train_file), str(folder), settings, row_form, own)
     checkpoints = run.local_path(run.checkpoints(arm))
     _drop_other_attempts(checkpoints, attempt)
     with _shown_progress(folder / METRICS_FILE, arm, console):
@@ -175,6 +178,10 @@ def _check_room(settings: TrainSettings, session: RaySession) -> None:
             f"training wants {settings.workers} workers and the cluster has {there} {resource}s: "
             f"set --workers {max(there, 1)}, or add nodes"
         )
+    if settings.offload != "none" and resource == "CPU":
+        raise UserError(
+            "train.offload moves memory from GPUs to the hosts, and here are no GPUs: leave it out"
+        )
 
 
 def _drop_other_attempts(checkpoints: Path, attempt: str) -> None:
@@ -226,6 +233,7 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
             "workers": summary["world_size"],
             "strategy": settings.strategy,
             "parameters": summary["parameters"],
+            "trained_parameters": summary["trained_parameters"],
             "sharded_tensors": f"{summary['sharded_tensors']} of {summary['tensors']}",
             "resumed_from_step": summary["resumed_from_step"],
         },

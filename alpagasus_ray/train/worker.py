@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from torch.distributed.tensor import DTensor
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.adapters import merged, quantization_config, save_adapter, with_adapter
 from alpagasus_ray.train.engines.base import Engine
+from alpagasus_ray.train.engines.deepspeed import DeepSpeedEngine
 from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
 from alpagasus_ray.train.engines.single import SingleEngine
 from alpagasus_ray.train.examples import build_examples
@@ -24,9 +26,10 @@ from alpagasus_ray.train.loop import Callbacks, train
 from alpagasus_ray.train.metrics import MetricsFile, StepMetrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
 
-ENGINES: dict[str, Callable[[Any, TrainSettings, torch.device], Engine]] = {
-    "fsdp": Fsdp2Engine,
-    "single": SingleEngine,
+ENGINES: dict[str, Callable[[Any, TrainJob, torch.device], Engine]] = {
+    "fsdp": lambda model, job, device: Fsdp2Engine(model, job.settings, device),
+    "deepspeed": lambda model, job, device: DeepSpeedEngine(model, job.settings, device, job.deepspeed),
+    "single": lambda model, job, device: SingleEngine(model, job.settings, device),
 }
 
 SaveCheckpoint = Callable[[StepMetrics], AbstractContextManager[Path]]
@@ -47,9 +50,12 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
     examples, dropped = build_examples(rows, tokenizer, settings.max_length_tokens, job.row_form)
     if not examples:
         raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
-    model = load_model(job.model, tokenizer)
+    model = load_model(job.model, tokenizer, quantization_config(settings))
+    if settings.lora is not None:
+        model = with_adapter(model, settings.lora)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    engine = ENGINES[settings.strategy](model, settings, _device())
+    num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    engine = ENGINES[settings.strategy](model, job, _device())
     state = engine.load(checkpoint) if checkpoint else None
     metrics = MetricsFile(Path(job.export_folder) / METRICS_FILE, engine.rank == 0)
     metrics.start(checkpoint)
@@ -61,13 +67,14 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
 
     callbacks = Callbacks(on_step=metrics.add, on_checkpoint=on_checkpoint)
     train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state)
-    export(engine, model, tokenizer, Path(job.export_folder), settings)
+    export(engine, model, tokenizer, job)
     if engine.rank == 0:
         summary = {
             "examples": len(examples),
             "dropped": dropped,
             "target_tokens": sum(example.num_target_tokens for example in examples),
             "parameters": num_parameters,
+            "trained_parameters": num_trained,
             "world_size": engine.world_size,
             "sharded_tensors": sum(isinstance(one, DTensor) for one in model.parameters()),
             "tensors": sum(1 for _ in model.parameters()),
@@ -76,20 +83,32 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
         (Path(job.export_folder) / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
 
 
-def export(engine: Engine, model: Any, tokenizer: Any, folder: Path, settings: TrainSettings) -> None:
-    """Write the trained model as a Hugging Face folder, in the precision it was trained with."""
-    weights = engine.full_weights()
+def export(engine: Engine, model: Any, tokenizer: Any, job: TrainJob) -> None:
+    """Write the trained model as a Hugging Face folder, in the precision it was trained with.
+
+    Adapters are merged into the base model, or written alone, as the recipe says.
+    """
+    weights, lora, folder = engine.full_weights(), job.settings.lora, Path(job.export_folder)
     if engine.rank == 0:
-        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        model.config.use_cache = True
-        kept = {name: tensor.to(dtype) for name, tensor in weights.items()}
-        model.save_pretrained(folder, state_dict=kept)
-        # save_pretrained writes the live model's dtype over the config's; these weights have another.
-        model.config.dtype = dtype
-        model.config.save_pretrained(folder)
+        if lora is not None and not lora.merge:
+            save_adapter(model, weights, folder)
+        elif lora is not None:
+            whole = merged(load_model(job.model, tokenizer), lora, weights)
+            _save(whole, whole.state_dict(), folder, job.settings)
+        else:
+            _save(model, weights, folder, job.settings)
         tokenizer.save_pretrained(folder)
     if dist.is_initialized():
         dist.barrier()
+
+
+def _save(model: Any, weights: Mapping[str, torch.Tensor], folder: Path, settings: TrainSettings) -> None:
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    model.config.use_cache = True
+    model.save_pretrained(folder, state_dict={name: tensor.to(dtype) for name, tensor in weights.items()})
+    # save_pretrained writes the live model's dtype over the config's; these weights have another.
+    model.config.dtype = dtype
+    model.config.save_pretrained(folder)
 
 
 def _device() -> torch.device:

@@ -79,7 +79,8 @@ def _head_sees_only(model: Any, is_target: torch.Tensor) -> Iterator[None]:
     def choose(head: torch.nn.Module, hidden: tuple[torch.Tensor, ...]) -> torch.Tensor:
         return hidden[0][:, :-1][is_target]
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    inner = getattr(model, "module", model)  # DeepSpeed wraps the model
+    hook = inner.get_output_embeddings().register_forward_pre_hook(choose)
     try:
         yield
     finally:
@@ -87,9 +88,9 @@ def _head_sees_only(model: Any, is_target: torch.Tensor) -> Iterator[None]:
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Return AdamW over the model's parameters, sharded or not."""
+    """Return AdamW over the parameters that are trained, sharded or not."""
     return torch.optim.AdamW(
-        model.parameters(),
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=True,  # one call for all tensors: half of a small model's step was the optimizer's otherwise

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.engines.base import build_optimizer, clip_and_step, target_loss
@@ -98,7 +98,11 @@ def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, d
     if settings.precision == "bf16":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     shard = partial(
-        fully_shard, mesh=mesh, mp_policy=policy, reshard_after_forward=settings.reshard_after_forward
+        fully_shard,
+        mesh=mesh,
+        mp_policy=policy,
+        reshard_after_forward=settings.reshard_after_forward,
+        offload_policy=CPUOffloadPolicy() if settings.offload == "parameters" else OffloadPolicy(),
     )
     for layer in layers:
         shard(layer)

@@ -1,0 +1,101 @@
+"""DeepSpeed's ZeRO: optimizer (1), gradients (2) and parameters (3) sharded over the workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.deepspeed_config import deepspeed_config
+from alpagasus_ray.train.engines.base import build_optimizer, target_loss
+
+TAG = "deepspeed"
+"""The folder within a checkpoint."""
+
+
+class DeepSpeedEngine:
+    """One worker of a model under ZeRO. torch.distributed is initialised by the caller."""
+
+    def __init__(
+        self, model: Any, settings: TrainSettings, device: torch.device, own: Mapping[str, Any] | None = None
+    ) -> None:
+        # Imported here: it takes seconds, and the other engines do without it.
+        import deepspeed
+
+        self.device = device
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        if settings.activation_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._stage = settings.zero_stage
+        self._max_gradient_norm = settings.max_gradient_norm
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
+        model.to(device)
+        self.model, self._optimizer, _, _ = deepspeed.initialize(
+            model=model,
+            optimizer=build_optimizer(model, settings),
+            config=deepspeed_config(settings, own or {}),
+            dist_init_required=False,
+        )
+        self.model.train()
+
+    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+        """Add a micro-batch's gradients; return its part of the global batch's mean loss."""
+        loss = target_loss(self.model, batch, num_target_tokens)
+        # DeepSpeed takes the mean over the workers; the sum is wanted, since the divisor is global already.
+        self.model.backward(loss * self.world_size)
+        return float(loss.detach())
+
+    def step(self, learning_rate: float, max_gradient_norm: float) -> float:
+        """Clip, step, clear; return the gradients' norm before clipping.
+
+        The norm to clip to is the one that the engine was built with.
+        """
+        assert max_gradient_norm == self._max_gradient_norm
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.model.step()
+        return float(self.model.get_global_grad_norm() or 0.0)
+
+    def sum(self, value: float) -> float:
+        """Return the sum of a number over all workers."""
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total)
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        """Write this worker's part; the folder may be one of each worker's own, to be merged later."""
+        folder.mkdir(parents=True, exist_ok=True)
+        stored = {"loop": state, "world_size": self.world_size, "stage": self._stage}
+        self.model.save_checkpoint(str(folder), tag=TAG, client_state=stored, save_latest=False)
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Take model and optimizer from a checkpoint; return the loop's state.
+
+        ZeRO's shards are those of a number of workers and a stage: raises UserError for another.
+        """
+        path, stored = self.model.load_checkpoint(str(folder), tag=TAG)
+        if path is None or (stored["world_size"], stored["stage"]) != (self.world_size, self._stage):
+            raise UserError(
+                "a DeepSpeed checkpoint goes on with as many workers and the ZeRO stage that wrote it: set "
+                "them back, take strategy fsdp (which can change its workers), or remove the checkpoints"
+            )
+        loop_state: dict[str, Any] = stored["loop"]
+        return loop_state
+
+    def full_weights(self) -> dict[str, torch.Tensor]:
+        """Return all weights on the first worker (on others an empty dictionary)."""
+        import deepspeed
+
+        weights: dict[str, torch.Tensor] = {}
+        # Names that share a tensor (tied embeddings) stand here once each, as in a state dict.
+        for name, parameter in self.model.module.named_parameters(remove_duplicate=False):
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
+                if self.rank == 0:
+                    weights[name] = parameter.detach().cpu().clone()
+        return weights

@@ -1,0 +1,72 @@
+"""Training without Ray: `torchrun --nproc-per-node N -m alpagasus_ray.train.torchrun JOB.json CHECKPOINTS`.
+
+JOB.json is a TrainJob (job.py); CHECKPOINTS a folder that all workers see: started again, training goes on
+from the last checkpoint there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.train.job import TrainJob
+from alpagasus_ray.train.metrics import StepMetrics
+from alpagasus_ray.train.worker import run_worker
+
+LAST = "last"
+PARTIAL = "partial"
+
+
+def run(job: TrainJob, checkpoints: Path) -> None:
+    """Train as one of torchrun's workers, from the last checkpoint where there is one."""
+    is_cuda = torch.cuda.is_available()
+    if is_cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if is_cuda else "gloo")
+    try:
+        last = checkpoints / LAST
+        run_worker(job, lambda metrics: _checkpoint(checkpoints, metrics), last if last.exists() else None)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _checkpoint(checkpoints: Path, metrics: StepMetrics) -> Iterator[Path]:
+    """Give all workers one folder to fill; it is the last checkpoint when all of them have."""
+    partial = checkpoints / PARTIAL
+    if dist.get_rank() == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    dist.barrier()
+    yield partial
+    dist.barrier()
+    if dist.get_rank() == 0:
+        shutil.rmtree(checkpoints / LAST, ignore_errors=True)
+        partial.rename(checkpoints / LAST)
+    dist.barrier()
+
+
+def main() -> None:
+    """Read the job and train; a slip of the user's ends in one line and exit status 2."""
+    parser = argparse.ArgumentParser(description="Fine-tune as one of torchrun's workers.")
+    parser.add_argument("job", type=Path, help="a JSON file that holds a TrainJob")
+    parser.add_argument("checkpoints", type=Path, help="where checkpoints go, and where it goes on from")
+    args = parser.parse_args()
+    try:
+        run(TrainJob.from_json(args.job.read_text(encoding="utf-8")), args.checkpoints)
+    except UserError as error:
+        print(f"alpagasus: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Every engine trains the same model: one process, FSDP2, ZeRO 1 to 3, packed or not, accumulated or not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.train.curves import STEPS, curve
+
+pytestmark = pytest.mark.slow
+TWO_WORKERS: list[dict[str, Any]] = [
+    {"strategy": "fsdp", "micro_batch_size": 4, "packing": False},
+    {"strategy": "fsdp", "micro_batch_size": 1, "packing": True, "activation_checkpointing": True},
+    {"strategy": "deepspeed", "zero_stage": 1, "micro_batch_size": 4},
+    {"strategy": "deepspeed", "zero_stage": 2, "micro_batch_size": 1},
+    {"strategy": "deepspeed", "zero_stage": 3, "micro_batch_size": 2, "packing": True},
+]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_model: Path) -> dict[str, Any]:
+    return curve(str(tiny_model), strategy="single", workers=1, micro_batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def together(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two workers see, by what they were told."""
+    out = tmp_path_factory.mktemp("curves") / "curves.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.train.curves", str(tiny_model), str(out), *map(json.dumps, TWO_WORKERS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+@pytest.mark.parametrize("how", TWO_WORKERS, ids=json.dumps)
+def test_two_workers_see_the_losses_of_one(
+    alone: dict[str, Any], together: dict[str, Any], how: dict[str, Any]
+) -> None:
+    seen = together[json.dumps(how)]
+    assert len(seen["losses"]) == STEPS and alone["losses"][-1] < alone["losses"][0] - 1
+    assert seen["losses"] == pytest.approx(alone["losses"], abs=1e-4)
+    assert seen["tensors"] == alone["tensors"], "what is exported has the names of the model's own"
+    assert seen["sum"] == pytest.approx(alone["sum"], rel=1e-4)
+
+
+@pytest.mark.parametrize("how", TWO_WORKERS, ids=json.dumps)
+def test_who_goes_on_from_a_checkpoint_sees_the_same_losses_to_the_bit(
+    together: dict[str, Any], how: dict[str, Any]
+) -> None:
+    name = json.dumps(how)
+    assert together[f"{name} resumed"]["losses"] == together[name]["losses"][STEPS // 2 :]
+    assert together[f"{name} resumed"]["sum"] == together[name]["sum"]
