@@ -50,9 +50,7 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
     examples, dropped = build_examples(rows, tokenizer, settings.max_length_tokens, job.row_form)
     if not examples:
         raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
-    model = load_model(job.model, tokenizer, quantization_config(settings))
-    if settings.lora is not None:
-        model = with_adapter(model, settings.lora)
+    model = model_to_train(job, tokenizer)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     engine = ENGINES[settings.strategy](model, job, _device())
@@ -81,6 +79,12 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
             "resumed_from_step": state["step"] if state else 0,
         }
         (Path(job.export_folder) / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
+
+
+def model_to_train(job: TrainJob, tokenizer: Any) -> Any:
+    """Return the base model, with new adapters and in 4 bits where the recipe says so."""
+    model = load_model(job.model, tokenizer, quantization_config(job.settings))
+    return model if job.settings.lora is None else with_adapter(model, job.settings.lora)
 
 
 def export(engine: Engine, model: Any, tokenizer: Any, job: TrainJob) -> None:

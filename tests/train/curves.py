@@ -19,8 +19,8 @@ from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.examples import build_examples
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.loop import Callbacks, train
-from alpagasus_ray.train.models import load_model, load_tokenizer
-from alpagasus_ray.train.worker import ENGINES
+from alpagasus_ray.train.models import load_tokenizer
+from alpagasus_ray.train.worker import ENGINES, model_to_train
 
 STEPS = 20
 ROWS_A_STEP = 8
@@ -42,7 +42,7 @@ def curve(folder: str, checkpoint: Path | None = None, **how: Any) -> dict[str, 
     tokenizer = load_tokenizer(folder)
     examples, _ = build_examples(generate_rows(ROWS_A_STEP * STEPS, 0.5, 2), tokenizer, 256)
     job = TrainJob(folder, "", "", settings)
-    engine = ENGINES[settings.strategy](load_model(folder, tokenizer), job, CPU)
+    engine = ENGINES[settings.strategy](model_to_train(job, tokenizer), job, CPU)
     state = engine.load(checkpoint) if checkpoint and checkpoint.exists() else None
     losses: list[float] = []
 
