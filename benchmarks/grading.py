@@ -50,7 +50,12 @@ async def main():
 asyncio.run(main())
 """
 CURATOR = """
-import json, sys
+import json, os, sys
+from importlib.util import find_spec
+from pathlib import Path
+# The vocabulary that it counts tokens with, where its own environment has it: no network is needed then.
+litellm = Path(find_spec("litellm").origin).parent
+os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(litellm / "litellm_core_utils" / "tokenizers"))
 url, file, concurrency = sys.argv[1], sys.argv[2], int(sys.argv[3])
 from bespokelabs import curator
 from datasets import Dataset
@@ -148,6 +153,7 @@ def measure(
         "OPENAI_API_KEY": "none",
         "CURATOR_DISABLE_CACHE": "1",
         "CURATOR_VIEWER": "0",
+        "TELEMETRY_ENABLED": "0",
     }
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     whole_s = time.monotonic() - started_s
