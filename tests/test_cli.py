@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from alpagasus_ray import __version__
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
@@ -470,9 +472,26 @@ def test_a_shipped_recipe_is_planned_with_data_and_a_model_of_ones_own(
 
 
 def test_a_training_is_planned_without_ray_and_leaves_no_trace(light: Shell, folder: Path) -> None:
-    done = light.run(folder, "train", "--arm", "a", "--dry-run", "--model", "model", "--run-dir", "here")
-    assert (done.code, done.loaded) == (2, [])
-    assert not (folder / "here").exists()
+    (folder / "reviews.json").write_text(json.dumps([{"triplet": GOOD_ROWS[0], "review": "4.5\nRight."}]))
+    light.run(
+        folder, "grade", "--data", "good.json", "--import-reviews", "reviews.json", "--model", "chatgpt"
+    )
+    light.run(folder, "select", "--arm", "a", "--full")
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 64)
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    (folder / "model" / "config.json").write_text(json.dumps({**sizes, **layers}))
+    tokenizer = Tokenizer(WordLevel({"<unk>": 0, "</s>": 1}, "<unk>"))
+    tokenizer.save(str(folder / "model" / "tokenizer.json"))
+    (folder / "model" / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    before = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
+    plan = ("train", "--arm", "a", "--dry-run", "--model", "model", "--gpu", "l4")
+    done = light.run(folder, *plan)
+    assert (done.code, done.error, done.loaded) == (0, "", [])
+    assert "2 x l4" in done.out and "memory per GPU" in done.out
+    told = json.loads(light.run(folder, *plan, "--json", "--gpu-usd-per-hour", "9").out)
+    assert (told["rows"], told["gpu"]["usd_per_hour"]) == (1, 9)
+    after = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_help_is_there_for_every_command(light: Shell, folder: Path) -> None:

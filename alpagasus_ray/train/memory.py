@@ -159,7 +159,8 @@ def _deepspeed(shape: ModelShape, settings: TrainSettings, trained: int, own: Ma
     """ZeRO: weights as it computes, and a float32 copy of what is trained beside Adam's moments."""
     config = deepspeed_config(settings, own)
     zero = config["zero_optimization"]
-    stage, workers = zero["stage"], settings.workers
+    stage = zero["stage"]
+    workers = settings.workers if stage > 0 else 1  # stage 0, in a file of one's own, shards nothing
     width = 2 if config["bf16"]["enabled"] else FP32_BYTES
     parameters = float(width) * (shape.parameters + (trained if settings.lora else 0))
     bucket = width * min(zero.get("reduce_bucket_size", REDUCE_BUCKET), trained)

@@ -124,5 +124,10 @@ def shape_of(config: Mapping[str, Any], source: str) -> ModelShape:
         num_key_value_heads=number("num_key_value_heads", num_heads),  # Llama 1 has no such key
         head_size=number("head_dim", max(1, hidden_size // num_heads)),
         vocabulary_size=number("vocab_size"),
-        is_tied=bool(config.get("tie_word_embeddings", False)),
+        is_tied=bool(config.get("tie_word_embeddings", _is_gemma(config))),
     )
+
+
+def _is_gemma(config: Mapping[str, Any]) -> bool:
+    """Return whether what a config leaves out is Gemma's: tied embeddings, where Llama's are not."""
+    return str(config.get("model_type", "")).startswith("gemma")

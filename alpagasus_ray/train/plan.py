@@ -103,8 +103,8 @@ class TrainingPlan:
             ("steps", f"{self.steps:,}: {settings.epochs} epochs of {work.steps_per_epoch:,}"),
             (
                 "a step",
-                f"{settings.global_batch_size:,} rows: {settings.workers} workers, up to "
-                f"{work.sequences_per_pass} {what} in a pass, accumulation {work.passes_per_step:.3g}",
+                f"{settings.global_batch_size:,} rows: up to {work.sequences_per_pass} {what} in a pass of "
+                f"each worker, accumulation {work.passes_per_step:.3g}",
             ),
             ("", ""),
             *self._memory_lines(),

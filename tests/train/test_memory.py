@@ -66,6 +66,11 @@ def test_a_deepspeed_file_of_ones_own_counts() -> None:
     assert made.parameters < 2 * N
 
 
+def test_stage_0_shares_nothing_out() -> None:
+    own = {"zero_optimization": {"stage": 0}}
+    assert state(memory(own, strategy="deepspeed", workers=64)) == pytest.approx(16 * N + BUCKET)
+
+
 def test_adapters_alone_have_gradients_and_moments() -> None:
     made = memory(strategy="single", workers=1, lora={"rank": 8, "targets": ["q_proj", "v_proj"]})
     assert (made.gradients, made.optimizer_state) == (4 * 4_194_304, 8 * 4_194_304)

@@ -52,6 +52,12 @@ def test_an_input_embedding_is_looked_up_and_a_tied_one_is_the_head_too() -> Non
     assert tied.parameters == tied.multiplied_parameters
 
 
+def test_a_config_that_is_silent_on_ties_has_its_familys() -> None:
+    silent = {key: value for key, value in LLAMA_7B.items() if key != "tie_word_embeddings"}
+    assert not shape_of({**silent, "model_type": "llama"}, "c").is_tied
+    assert shape_of({**silent, "model_type": "gemma2"}, "c").is_tied
+
+
 def test_the_originals_adapters_have_4_194_304_parameters() -> None:
     """Rank 8 on q_proj and v_proj of 7B, as peft prints it for Alpaca-LoRA."""
     assert shape_of(LLAMA_7B, "c").adapter_parameters(8, ("q_proj", "v_proj")) == 4_194_304
