@@ -35,7 +35,7 @@ JUDGE_FLAGS: Flags = {
     "--reader": ("reader", str, "how a reply is read: robust, or original (the published code's)"),
 }
 READ_ONLY = ("estimate", "ledger")
-"""Commands that leave no trace in the run directory, not even a log."""
+"""Commands that leave no trace in the run directory, not even a log; so does `train --dry-run`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -135,6 +135,10 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--learning-rate": ("learning_rate", float, "at its peak"),
     }
     _add_settings(command, "train", flags)
+    command.add_argument("--dry-run", action="store_true", help="show steps, memory and cost; do nothing")
+    command.add_argument("--gpu", help="with --dry-run: plan for h100, h200, a100-80 (the default), l4, ...")
+    command.add_argument("--gpu-usd-per-hour", type=float, help="with --dry-run: what such a GPU costs you")
+    command.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
 
 
 def _add_serve(command: argparse.ArgumentParser) -> None:
@@ -172,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
         run = RunDirectory(args.run_dir or ("runs/demo" if args.command == "demo" else DEFAULT_RUN_DIR))
         recipe = _recipe(args, run)
-        if args.command in READ_ONLY:
+        if args.command in READ_ONLY or (args.command == "train" and args.dry_run):
             args.act(commands.Context(args, run, recipe, console, logs=None))
             return 0
         logs = Path(run.path("logs")) if run.is_local else Path(tempfile.mkdtemp(prefix="alpagasus-logs-"))

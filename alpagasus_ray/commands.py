@@ -114,10 +114,26 @@ def select(context: Context) -> None:
 
 
 def train(context: Context) -> None:
-    """Commit an arm's model."""
+    """Commit an arm's model, or show what that would take."""
+    if context.args.dry_run:
+        _plan_training(context)
+        return
+    if context.args.json or (context.args.gpu, context.args.gpu_usd_per_hour) != (None, None):
+        raise UserError("--gpu, --gpu-usd-per-hour and --json go with --dry-run")
     with _pipeline(context) as pipeline:
         pipeline.train(context.args.arm)
         context.console.result(f"{context.run.uri}/{context.run.model(context.args.arm)}")
+
+
+def _plan_training(context: Context) -> None:
+    # Imported here: --help and a wrong flag need not wait for it.
+    from alpagasus_ray.train.plan import DEFAULT_GPU, plan_training
+
+    args = context.args
+    made = plan_training(
+        context.run, context.recipe, args.arm, args.gpu or DEFAULT_GPU, args.gpu_usd_per_hour
+    )
+    context.console.result(json.dumps(made.to_dict(), indent=2) if args.json else made.to_text())
 
 
 def serve(context: Context) -> None:

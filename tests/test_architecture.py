@@ -44,6 +44,7 @@ LATE = frozenset(
         ("commands", "pipeline"),  # --help and a wrong flag need not wait for Ray
         ("commands", "ray_session"),
         ("commands", "grade.estimating"),
+        ("commands", "train.plan"),
         ("pipeline", "train.tiny_model"),  # torch, for the toy world's base model only
         ("pipeline", "serve.serving"),  # Ray Serve, where a model has to be served
         ("report.reporting", "report.figures"),  # matplotlib, where a page has to be drawn
@@ -97,9 +98,15 @@ PURE = (
     "train.base_models",
     "train.batches",
     "train.examples",
+    "train.fitting",
+    "train.gpus",
     "train.job",
+    "train.memory",
     "train.metrics",
+    "train.model_shape",
+    "train.plan",
     "train.schedule",
+    "train.workload",
 )
 """Modules that must load, with all that they import, without Ray, torch or vLLM."""
 MAX_LINES, USUAL_LINES = 300, 250

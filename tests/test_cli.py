@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from alpagasus_ray import __version__
-from alpagasus_ray.recipe_files import load_recipe
+from alpagasus_ray.recipe_files import load_recipe, recipe_names
 from tests.loopback import LoopbackServer, error
 
 PROGRESS = ("corpus: ", "grade: ")
@@ -186,6 +188,10 @@ def complaint(folder: Path, done: Done) -> str:
         (["select", "--arm", "a", "--keep-share", "0"], "arms.a.keep_share"),
         (["select", "--arm", "a", "--keep-share", "17.75"], "arms.a.keep_share"),
         (["train", "--arm", "a", "--strategy", "ddp"], "train.strategy"),
+        (["train", "--arm", "a", "--gpu", "h100"], "--dry-run"),
+        (["train", "--arm", "a", "--json"], "--dry-run"),
+        (["train", "--arm", "a", "--dry-run", "--model", "model", "--gpu", "h10"], '"h100"'),
+        (["train", "--arm", "a", "--dry-run", "--model", "model"], "hidden_size is missing"),
         (["compare", "--a", "empty"], "--b"),
         (["grade", "--run-dir", "nothing://x"], "--run-dir"),
         (["grade", "--run-dir", "good.json"], "good.json"),
@@ -451,6 +457,41 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(ready: Shell, folder: Path) -
     for stage in ("corpus", "grade", "select", "train", "serve", "generate", "compare", "report"):
         assert stage in done.out
     assert {path.name for path in (folder / "here").iterdir()} <= {"logs"}
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "demo"])
+def test_a_shipped_recipe_is_planned_with_data_and_a_model_of_ones_own(
+    ready: Shell, folder: Path, name: str
+) -> None:
+    own = ("corpus.data=good.json", "train.model=./model", "generate.testsets=[prompts.jsonl]")
+    flags = [word for setting in own for word in ("--set", setting)]
+    done = ready.run(folder, "run", "--recipe", name, "--dry-run", *flags, OPENAI_API_KEY="sk-test")
+    assert (done.code, done.error) == (0, "")
+    for said in ("filtered: threshold", "random: random", "filtered against random", "gpt-4-0613"):
+        assert said in done.out
+
+
+def test_a_training_is_planned_without_ray_and_leaves_no_trace(light: Shell, folder: Path) -> None:
+    (folder / "reviews.json").write_text(json.dumps([{"triplet": GOOD_ROWS[0], "review": "4.5\nRight."}]))
+    light.run(
+        folder, "grade", "--data", "good.json", "--import-reviews", "reviews.json", "--model", "chatgpt"
+    )
+    light.run(folder, "select", "--arm", "a", "--full")
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 64)
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    (folder / "model" / "config.json").write_text(json.dumps({**sizes, **layers}))
+    tokenizer = Tokenizer(WordLevel({"<unk>": 0, "</s>": 1}, "<unk>"))
+    tokenizer.save(str(folder / "model" / "tokenizer.json"))
+    (folder / "model" / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    before = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
+    plan = ("train", "--arm", "a", "--dry-run", "--model", "model", "--gpu", "l4")
+    done = light.run(folder, *plan)
+    assert (done.code, done.error, done.loaded) == (0, "", [])
+    assert "2 x l4" in done.out and "memory per GPU" in done.out
+    told = json.loads(light.run(folder, *plan, "--json", "--gpu-usd-per-hour", "9").out)
+    assert (told["rows"], told["gpu"]["usd_per_hour"]) == (1, 9)
+    after = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_help_is_there_for_every_command(light: Shell, folder: Path) -> None:
