@@ -31,7 +31,7 @@ $(INSTALLED): $(LOCK) pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(INSTALLED)  ## Run the whole experiment on the toy world: no network, no API key (6 to 8 minutes)
+demo: $(INSTALLED)  ## Run the whole experiment on the toy world: no network, no API key (5 to 8 minutes)
 	$(BIN)/alpagasus demo --run-dir $(RUN_DIR)
 
 test: $(INSTALLED)  ## Run every test, the slow ones on real components included
