@@ -92,6 +92,7 @@ class Grading:
             if victim == "driver":
                 process.kill()
                 process.wait()
+                wait_until_still(self.endpoint)
             elif victim == "actor":
                 for actor in judges_on(cluster):
                     actor.kill()
@@ -99,7 +100,6 @@ class Grading:
                 cluster.replace(
                     next(number for number in range(len(cluster.nodes)) if judges_on(cluster, number))
                 )
-            wait_until_still(self.endpoint) if victim == "driver" else None
         ended(process)  # Ray may have put other actors in the places of the killed ones, or not
         self.finish(*flags)
 

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.chat import Request
@@ -110,16 +111,21 @@ def _max_bytes(text: str) -> int:
     return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
 
 
-def _of_folder(folder: str) -> TokenCounter:
+def tokenizer_of_file(path: Path) -> Any:
+    """Return the tokenizer of a tokenizer.json; raises UserError where it cannot be read."""
     from tokenizers import Tokenizer
 
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no narrower one
+        raise UserError(f"tokenizer {path} cannot be read: {error}") from error
+
+
+def _of_folder(folder: str) -> TokenCounter:
     path = Path(folder).expanduser() / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"tokenizer {folder}: a Hugging Face folder with a tokenizer.json is expected")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises no narrower one
-        raise UserError(f"tokenizer {path} cannot be read: {error}") from error
+    tokenizer = tokenizer_of_file(path)
     return TokenCounter(
         lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), f"tokenizer {folder}"
     )

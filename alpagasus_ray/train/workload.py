@@ -11,6 +11,7 @@ from typing import Any
 
 from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.llm.token_counts import tokenizer_of_file
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.batches import BatchPlan
 from alpagasus_ray.train.examples import Example, build_examples
@@ -147,13 +148,11 @@ def read_tokenizer(file: Path, config_file: Path) -> FileTokenizer:
 
     Raises UserError for files that cannot be read, and for a tokenizer without an EOS token.
     """
-    from tokenizers import Tokenizer
-
+    tokenizer = tokenizer_of_file(file)
     try:
-        tokenizer = Tokenizer.from_file(str(file))
         config = json.loads(config_file.read_text(encoding="utf-8"))
-    except Exception as error:  # the library raises no narrower one
-        raise UserError(f"tokenizer {file} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{config_file} cannot be read: {error}") from error
     eos = config.get("eos_token")
     eos_id = tokenizer.token_to_id(str(eos["content"] if isinstance(eos, dict) else eos))
     if eos_id is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from alpagasus_ray.recipe import TrainSettings
@@ -85,6 +86,13 @@ def _head_sees_only(model: Any, is_target: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def sum_over_workers(value: float, device: torch.device) -> float:
+    """Return the sum of a number over all workers of the process group."""
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total)
 
 
 def build_optimizer(model: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:

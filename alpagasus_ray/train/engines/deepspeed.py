@@ -13,7 +13,7 @@ import torch.distributed as dist
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.deepspeed_config import deepspeed_config
-from alpagasus_ray.train.engines.base import build_optimizer, target_loss
+from alpagasus_ray.train.engines.base import build_optimizer, sum_over_workers, target_loss
 
 TAG = "deepspeed"
 """The folder within a checkpoint."""
@@ -64,9 +64,7 @@ class DeepSpeedEngine:
 
     def sum(self, value: float) -> float:
         """Return the sum of a number over all workers."""
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
-        return float(total)
+        return sum_over_workers(value, self.device)
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
         """Write this worker's part; the folder may be one of each worker's own, to be merged later."""

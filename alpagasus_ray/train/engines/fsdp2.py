@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.engines.base import build_optimizer, clip_and_step, target_loss
+from alpagasus_ray.train.engines.base import build_optimizer, clip_and_step, sum_over_workers, target_loss
 
 
 class Fsdp2Engine:
@@ -53,9 +53,7 @@ class Fsdp2Engine:
 
     def sum(self, value: float) -> float:
         """Return the sum of a number over all workers."""
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
-        return float(total)
+        return sum_over_workers(value, self.device)
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
         """Write this worker's shards; the folder may be one of each worker's own, to be merged later."""
