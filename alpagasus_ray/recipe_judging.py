@@ -27,7 +27,8 @@ class JudgeSettings(Section):
     max_tokens: int = Field(256, ge=1)
     max_concurrency: int = Field(64, ge=1)
     """Requests in flight, over all actors."""
-    num_actors: int = Field(1, ge=1)
+    num_actors: int | None = Field(None, ge=1)
+    """Processes that ask; None: one for each 128 requests in flight, as far as the cluster has CPUs."""
     timeout_s: float = Field(120.0, gt=0)
     max_retries: int = Field(12, ge=0)
     """Of one request, after what may pass; a 429 costs none."""

@@ -178,7 +178,9 @@ def commands_of(args: argparse.Namespace, url: str, folder: Path, concurrency: i
         "--run-dir",
         str(folder / "run"),
     ]
-    grade += ["--set", f"grade.num_actors={args.actors}", "--set", "grade.guard.action=off"]
+    grade += ["--set", "grade.guard.action=off"]
+    if args.actors:
+        grade += ["--set", f"grade.num_actors={args.actors}"]
     if args.requests_per_minute:
         grade += ["--requests-per-minute", str(args.requests_per_minute)]
     commands = {"alpagasus_ray": grade, "aiohttp": [sys.executable, "-c", AIOHTTP, *ask]}
@@ -195,7 +197,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a JSON list of rows in the Alpaca form")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--latency-ms", type=float, default=200.0)
-    parser.add_argument("--actors", type=int, default=1, help="grading actors")
+    parser.add_argument("--actors", type=int, help="grading actors; as many as grade takes by itself")
     parser.add_argument("--requests-per-minute", type=float, help="the endpoint's limit, with real 429s")
     parser.add_argument("--curator", help="the Python of an environment that has bespokelabs-curator")
     args = parser.parse_args()

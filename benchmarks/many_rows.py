@@ -43,15 +43,14 @@ def own_mib(process: psutil.Process) -> float:
     return float(memory.rss - memory.shared) / 2**20
 
 
-def measure(rows: int, concurrency: int, actors: int) -> tuple[float, list[float]]:
+def measure(rows: int, concurrency: int) -> tuple[float, list[float]]:
     """Grade so many rows; return the seconds, and the driver's MiB at each quarter of the replies."""
     with tempfile.TemporaryDirectory() as folder, endpoint(0.0, None) as url:
         data = Path(folder) / "rows.jsonl"
         write_rows(data, rows)
         command = [sys.executable, "-m", "alpagasus_ray.cli", "grade", "--data", str(data)]
         command += ["--run-dir", f"{folder}/run", "--model", MODEL, "--base-url", f"{url}/v1"]
-        command += ["--max-concurrency", str(concurrency), "--set", f"grade.num_actors={actors}"]
-        command += ["--set", "grade.guard.action=off"]
+        command += ["--max-concurrency", str(concurrency), "--set", "grade.guard.action=off"]
         started_s = time.monotonic()
         environment = {**os.environ, "OPENAI_API_KEY": "none"}
         driver = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -73,11 +72,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Grading many rows: memory of the driver, and time.")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--concurrency", type=int, default=256)
-    parser.add_argument("--actors", type=int, default=1)
     args = parser.parse_args()
     print(f"{'rows':>10}{'seconds':>10}{'rows/s':>9}" + "".join(f"{f'MiB at {q:.0%}':>13}" for q in QUARTERS))
     for rows in args.rows:
-        whole_s, mib = measure(rows, args.concurrency, args.actors)
+        whole_s, mib = measure(rows, args.concurrency)
         print(
             f"{rows:>10,}{whole_s:>10.1f}{rows / whole_s:>9.0f}" + "".join(f"{one:>13.0f}" for one in mib),
             flush=True,

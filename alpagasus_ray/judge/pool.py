@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,8 @@ BLOCKS_IN_FLIGHT = 16
 plenty that wait for one."""
 CPUS_PER_ACTOR = 0.25
 """An actor mostly waits for the judge."""
+REQUESTS_PER_ACTOR = 128
+"""In flight: at 200 ms a reply they take one actor's whole CPU (benchmarks/grading.py)."""
 STANDING_WITHIN_S = 5.0
 MAX_FIRST = 3
 WAITED_FOR = frozenset({"rate limited", NOT_ASKED})
@@ -64,7 +66,7 @@ class JudgePool:
         try:
             for row in rows[:MAX_FIRST]:
                 judgment = judge.judge_one(row)
-                self.bill.add([asdict(judgment)])
+                self.bill.add([judgment.columns()])
                 asked += [] if judgment.from_ledger else [row]
                 if judgment.text is not None or failure_kind(judgment.failure or "") in WAITED_FOR:
                     return asked
@@ -96,8 +98,9 @@ class JudgePool:
             spent_usd=self.bill.spending.usd,
             dealer=partial(cluster_dealer, account),
         )
-        num_blocks = max(math.ceil(len(rows) / rows_per_block), min(len(rows), job.settings.num_actors))
-        judged = _judged(rows, num_blocks, job)
+        num_actors = _count_actors(job)
+        num_blocks = max(math.ceil(len(rows) / rows_per_block), min(len(rows), num_actors))
+        judged = _judged(rows, num_blocks, num_actors, job)
         failed = 0
         try:
             with progress.watching(standing.words):
@@ -115,18 +118,27 @@ class JudgePool:
             raise
 
 
-def _judged(rows: Sequence[dict[str, Any]], num_blocks: int, job: JudgeJob) -> ray.data.Dataset:
+def _count_actors(job: JudgeJob) -> int:
     settings = job.settings
+    if settings.num_actors is not None:
+        return settings.num_actors
+    wanted = math.ceil(settings.max_concurrency / REQUESTS_PER_ACTOR)
+    return max(1, min(wanted, int(ray.cluster_resources().get("CPU", 1))))
+
+
+def _judged(
+    rows: Sequence[dict[str, Any]], num_blocks: int, num_actors: int, job: JudgeJob
+) -> ray.data.Dataset:
     # Not from_arrow: that starts a task for each block to look at it.
     return ray.data.from_items(list(rows), override_num_blocks=num_blocks).map_batches(
         Judge,
-        fn_constructor_args=(job, math.ceil(settings.max_concurrency / settings.num_actors)),
+        fn_constructor_args=(job, math.ceil(job.settings.max_concurrency / num_actors)),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
         num_cpus=CPUS_PER_ACTOR,
         compute=ray.data.ActorPoolStrategy(
-            size=settings.num_actors,
+            size=num_actors,
             max_tasks_in_flight_per_actor=2 * BLOCKS_IN_FLIGHT,
             max_concurrent_calls_per_actor=BLOCKS_IN_FLIGHT,
             enable_true_multi_threading=True,

@@ -18,6 +18,7 @@ from alpagasus_ray.judge.score_lines import ScoreLine, read_line
 _ARRANGEMENTS = {"ss": 1, "1s2s": 1, "s1s2": 1, "12ss": 1, "2s1s": -1, "s2s1": -1, "21ss": -1}
 """Orders in which two scores (s) and the names of their assistants may stand; -1: assistant 2 comes first."""
 _MAX_RESTATEMENT_CHARS = 200  # a line that states a score a second time is short; others need no reading
+_DIGIT = re.compile(r"[\d½]")
 _CORRECTION = re.compile(
     r"(?i)\W*(?:actually|wait|correction|sorry|oops|revised|updated|edit|on reflection)\b"
 )
@@ -54,7 +55,7 @@ def refuse_second_opinion(
     The next line does so in the same manner as `said`, or takes it back; any line, as what is final.
     """
     for place, line in enumerate(rest):
-        if len(line) > _MAX_RESTATEMENT_CHARS:
+        if len(line) > _MAX_RESTATEMENT_CHARS or not _DIGIT.search(line):
             continue
         if place == 0 and _CORRECTION.match(line) and any(map(str.isdecimal, line)):
             raise UnreadableScoreError(SEVERAL_SCORES)

@@ -21,7 +21,15 @@ from alpagasus_ray.llm.failures import (
     usable_key,
 )
 from alpagasus_ray.llm.rate_limits import anthropic_limits, retry_after_s
-from alpagasus_ray.llm.wire import FixedAddresses, connections, json_object, token_count, writable
+from alpagasus_ray.llm.wire import (
+    FixedAddresses,
+    SameHeaders,
+    connections,
+    json_bytes,
+    json_object,
+    token_count,
+    writable,
+)
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 INPUT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -33,6 +41,10 @@ FINISH_REASONS = {
     "model_context_window_exceeded": "length",
 }
 """Ours by Anthropic's stop reason; any other stands as it is."""
+
+
+class _Client(SameHeaders, anthropic.AsyncAnthropic):
+    """The SDK's own client, less what each request need not repeat."""
 
 
 class _HttpClient(FixedAddresses, anthropic.DefaultAioHttpClient):
@@ -54,7 +66,7 @@ class AnthropicChat:
         self._url = f"{server}/v1/messages"
         self._timeout_s = timeout_s
         timeout, limits = connections(timeout_s)
-        self._client = anthropic.AsyncAnthropic(
+        self._client = _Client(
             base_url=server,
             api_key=usable_key(api_key),
             timeout=timeout,
@@ -67,9 +79,10 @@ class AnthropicChat:
         """Return the reply; raises as ChatModel.complete says."""
         if request.raw_prompt:
             raise EndpointError("Anthropic's API takes conversations only, no raw prompts")
+        content = json_bytes(_body(request))
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.post(self._url, cast_to=httpx2.Response, body=_body(request))
+                response = await self._client.post(self._url, cast_to=httpx2.Response, content=content)
         except anthropic.APIStatusError as error:
             self._tell_limits(error.response.headers)
             wait_s = retry_after_s(error.response.headers, time.time())

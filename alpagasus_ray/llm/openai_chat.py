@@ -21,9 +21,21 @@ from alpagasus_ray.llm.failures import (
     usable_key,
 )
 from alpagasus_ray.llm.rate_limits import openai_limits, retry_after_s
-from alpagasus_ray.llm.wire import FixedAddresses, connections, json_object, token_count, writable
+from alpagasus_ray.llm.wire import (
+    FixedAddresses,
+    SameHeaders,
+    connections,
+    json_bytes,
+    json_object,
+    token_count,
+    writable,
+)
 
 OPENAI_URL = "https://api.openai.com/v1"
+
+
+class _Client(SameHeaders, openai.AsyncOpenAI):
+    """The SDK's own client, less what each request need not repeat."""
 
 
 class _HttpClient(FixedAddresses, openai.DefaultAioHttpClient):
@@ -43,7 +55,7 @@ class OpenAIChat:
         self._max_tokens = "max_tokens"
         """What the field is called: models that want `max_completion_tokens` say so when first asked."""
         timeout, limits = connections(timeout_s)
-        self._client = openai.AsyncOpenAI(
+        self._client = _Client(
             base_url=self._url,
             api_key=usable_key(api_key),
             timeout=timeout,
@@ -74,11 +86,11 @@ class OpenAIChat:
         """Return the answer's JSON object, or what an answer with an error says; ReplyError for none."""
         # In full, so that the SDK need not put it together for each request.
         url = f"{self._url}/completions" if request.raw_prompt else f"{self._url}/chat/completions"
-        body = _body(request, self._max_tokens)
+        content = json_bytes(_body(request, self._max_tokens))
         # The raw response: the SDK takes as long to build its own models of it as to fetch it.
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.post(url, cast_to=httpx2.Response, body=body)
+                response = await self._client.post(url, cast_to=httpx2.Response, content=content)
         except openai.APIStatusError as error:
             headers = error.response.headers
             self._tell_limits(headers)

@@ -59,6 +59,24 @@ def test_a_connection_serves_one_request_after_the_other(endpoint: LoopbackServe
     assert len(endpoint.connections) == 5
 
 
+def asked_through(middleware: Any, endpoint: LoopbackServer, provider: str, count: int) -> list[str]:
+    """Return the replies to so many requests that each pass the middleware on their way."""
+
+    async def ask() -> list[str]:
+        runner = web.AppRunner(app := endpoint.app())
+        app.middlewares.append(middleware)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        chat = CHATS[provider](f"http://127.0.0.1:{runner.addresses[0][1]}/v1", "secret", 60)
+        replies = [await chat.complete(request(str(number))) for number in range(count)]
+        await chat.close()
+        await runner.cleanup()
+        return [reply.text for reply in replies]
+
+    return asyncio.run(ask())
+
+
 @pytest.mark.parametrize("provider", CHATS)
 def test_a_compressed_answer_is_understood(endpoint: LoopbackServer, provider: str) -> None:
     @web.middleware
@@ -67,20 +85,31 @@ def test_a_compressed_answer_is_understood(endpoint: LoopbackServer, provider: s
         response.enable_compression(web.ContentCoding.gzip)
         return response
 
-    async def ask() -> str:
-        runner = web.AppRunner(app := endpoint.app())
-        app.middlewares.append(compress)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        chat = CHATS[provider](f"http://127.0.0.1:{runner.addresses[0][1]}/v1", "key", 60)
-        reply = await chat.complete(request("a"))
-        await chat.close()
-        await runner.cleanup()
-        return str(reply.text)
-
     endpoint.reply = lambda body: "Fine, thank you. " * 100
-    assert asyncio.run(ask()) == "Fine, thank you. " * 100
+    assert asked_through(compress, endpoint, provider, 1) == ["Fine, thank you. " * 100]
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_every_request_has_the_headers_that_the_sdk_gave_the_first(
+    endpoint: LoopbackServer, provider: str
+) -> None:
+    seen: list[dict[str, str]] = []
+    bodies: list[bytes] = []
+
+    @web.middleware
+    async def note(request: web.Request, handler: Any) -> Any:
+        seen.append({name.lower(): value for name, value in request.headers.items()})
+        bodies.append(await request.read())
+        return await handler(request)
+
+    endpoint.reply = lambda body: body["messages"][0]["content"]
+    assert asked_through(note, endpoint, provider, 12) == [str(number) for number in range(12)]
+    lengths = [int(headers.pop("content-length")) for headers in seen]
+    assert lengths == [len(body) for body in bodies]
+    assert seen == [seen[0]] * 12
+    assert "secret" in seen[0]["authorization" if provider == "openai" else "x-api-key"]
+    assert seen[0]["content-type"] == "application/json"
+    assert provider != "anthropic" or seen[0]["anthropic-version"]
 
 
 @given(st.binary())
