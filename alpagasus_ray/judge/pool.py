@@ -129,6 +129,8 @@ def _count_actors(job: JudgeJob) -> int:
 def _judged(
     rows: Sequence[dict[str, Any]], num_blocks: int, num_actors: int, job: JudgeJob
 ) -> ray.data.Dataset:
+    # No more than its share: the first actor to be up would take what the others could begin with.
+    blocks_in_flight = min(BLOCKS_IN_FLIGHT, math.ceil(num_blocks / num_actors))
     # Not from_arrow: that starts a task for each block to look at it.
     return ray.data.from_items(list(rows), override_num_blocks=num_blocks).map_batches(
         Judge,
@@ -139,8 +141,8 @@ def _judged(
         num_cpus=CPUS_PER_ACTOR,
         compute=ray.data.ActorPoolStrategy(
             size=num_actors,
-            max_tasks_in_flight_per_actor=2 * BLOCKS_IN_FLIGHT,
-            max_concurrent_calls_per_actor=BLOCKS_IN_FLIGHT,
+            max_tasks_in_flight_per_actor=blocks_in_flight,
+            max_concurrent_calls_per_actor=blocks_in_flight,
             enable_true_multi_threading=True,
         ),
     )
