@@ -28,7 +28,7 @@ class JudgeSettings(Section):
     max_concurrency: int = Field(64, ge=1)
     """Requests in flight, over all actors."""
     num_actors: int | None = Field(None, ge=1)
-    """Processes that ask; None: one for each 128 requests in flight, as far as the cluster has CPUs."""
+    """Processes that ask; None: one for each 32 requests in flight, as far as the cluster has CPUs."""
     timeout_s: float = Field(120.0, gt=0)
     max_retries: int = Field(12, ge=0)
     """Of one request, after what may pass; a 429 costs none."""

@@ -105,7 +105,7 @@ class AnthropicChat:
         return self._client.api_key or NO_KEY
 
     def _tell_limits(self, headers: httpx2.Headers) -> None:
-        if (limits := anthropic_limits(headers, time.time())) is not None:
+        if (limits := anthropic_limits(dict(headers.items()), time.time())) is not None:
             self.on_limits(limits)
 
     def _reply(self, answer: dict[str, Any]) -> Reply:

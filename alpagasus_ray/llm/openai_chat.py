@@ -105,7 +105,7 @@ class OpenAIChat:
         return json_object(response.content)
 
     def _tell_limits(self, headers: httpx2.Headers) -> None:
-        if (limits := openai_limits(headers)) is not None:
+        if (limits := openai_limits(dict(headers.items()))) is not None:
             self.on_limits(limits)
 
     def _reply(self, answer: dict[str, Any]) -> Reply:
