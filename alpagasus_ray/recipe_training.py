@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from alpagasus_ray.recipe_section import Section
+from alpagasus_ray.recipe_section import Address, Section
 
 
 class LoraSettings(Section):
@@ -38,6 +38,11 @@ class TrainSettings(Section):
     deepspeed_config: str | None = None
     """A DeepSpeed JSON of one's own, laid over what this section says."""
     workers: int = Field(2, ge=1)
+    min_workers: int | None = Field(None, ge=1)
+    """Elastic: where nodes are lost, training goes on from the last checkpoint with as few workers as these,
+    and with more when nodes come back. None: it waits until there is room for all."""
+    resize_every_s: float = Field(60.0, gt=0)
+    """How often an elastic training looks whether there is room for more workers."""
     threads_per_worker: int = Field(1, ge=1)
     """CPU threads of torch in each worker."""
     epochs: int = Field(3, ge=1)
@@ -63,6 +68,11 @@ class TrainSettings(Section):
     a pass: faster, for more memory."""
     checkpoint_every_steps: int | None = Field(None, ge=1)
     """None: a checkpoint at the end of every epoch."""
+    checkpoint_storage: Address | None = None
+    """Where checkpoints go, as an address that pyarrow.fs can open (s3://, gs://, a folder of all nodes).
+    None: into the run directory."""
+    keep_checkpoints: int = Field(0, ge=0)
+    """How many of the newest stay when the model is done. While training runs, one at least is there."""
     max_failures: int = Field(2, ge=0)
     """How often a lost worker is replaced and training goes on from the last checkpoint."""
     seed: int = 42
@@ -79,6 +89,10 @@ class TrainSettings(Section):
             raise ValueError("offload parameters goes with zero_stage 3: below it each GPU holds all")
         if self.lora is not None and self.lora.quantization != "none" and self.strategy != "single":
             raise ValueError("lora.quantization goes with strategy single: a 4-bit model is not sharded")
+        if self.min_workers is not None and self.strategy != "fsdp":
+            raise ValueError("min_workers goes with strategy fsdp: the others cannot change their workers")
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError("min_workers is more than workers")
         if self.offload != "none" and self.strategy == "single":
             raise ValueError("offload goes with strategy fsdp or deepspeed")
         return self
@@ -89,7 +103,9 @@ class TrainSettings(Section):
         How the work is dealt out (strategy, workers, micro-batches, memory against time) is not among
         them: a run that ran out of memory goes on with a smaller micro-batch.
         """
-        dealt_out = {"strategy", "workers", "threads_per_worker", "micro_batch_size", "packing"}
+        dealt_out = {"strategy", "workers", "min_workers", "resize_every_s", "threads_per_worker"}
+        dealt_out |= {"micro_batch_size", "packing"}
         memory = {"activation_checkpointing", "reshard_after_forward", "zero_stage", "offload"}
-        elsewhere = {"model", "deepspeed_config", "checkpoint_every_steps", "max_failures"}
+        elsewhere = {"model", "deepspeed_config", "max_failures"}
+        elsewhere |= {"checkpoint_every_steps", "checkpoint_storage", "keep_checkpoints"}
         return self.model_dump(exclude={*elsewhere, *dealt_out, *memory})

@@ -33,7 +33,7 @@ LAYERS = (
 """From the ground up: a room leans on rooms of lower layers and on itself, never on its neighbours."""
 LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
-RAY = frozenset({"ray_session", "llm.budget_actor", "judge.pool", "train.training", "serve.serving"})
+RAY = frozenset({"ray_session", "llm.budget_actor", "judge.pool", "train.ray_workers", "serve.serving"})
 """The wiring: the only modules that import ray."""
 TORCH = ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", "accelerate", "peft")
 TOKENIZERS = frozenset({"llm.token_counts"})
@@ -48,7 +48,7 @@ LATE = frozenset(
         ("pipeline", "train.tiny_model"),  # torch, for the toy world's base model only
         ("pipeline", "serve.serving"),  # Ray Serve, where a model has to be served
         ("report.reporting", "report.figures"),  # matplotlib, where a page has to be drawn
-        ("train.training", "train.worker"),  # torch, in the workers only
+        ("train.ray_workers", "train.worker"),  # torch, in the workers only
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
         ("compare.comparing", "judge.pool"),
         ("generate.generating", "llm.openai_chat"),
@@ -97,6 +97,7 @@ PURE = (
     "generate.generating",
     "train.base_models",
     "train.batches",
+    "train.checkpoint_storage",
     "train.examples",
     "train.fitting",
     "train.gpus",

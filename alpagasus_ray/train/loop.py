@@ -17,6 +17,11 @@ from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.schedule import cosine_with_warmup, num_warmup_steps
 
 
+def never() -> bool:
+    """Want no checkpoint out of turn."""
+    return False
+
+
 @dataclass(frozen=True)
 class Callbacks:
     """What the surroundings do at a step or a checkpoint."""
@@ -24,6 +29,8 @@ class Callbacks:
     on_step: Callable[[StepMetrics], None]
     on_checkpoint: Callable[[dict[str, Any], StepMetrics], None]
     """Gets the loop's state, to be saved by the engine with the model's."""
+    wants_checkpoint: Callable[[], bool] = never
+    """Asked by all workers after each step: the machine may be about to be taken away."""
 
 
 def train(
@@ -79,7 +86,8 @@ def train(
             train_time_s=round(earlier_s + time.monotonic() - started_s, 3),
         )
         callbacks.on_step(metrics)
-        if _is_checkpoint_due(step + 1, num_steps, plan, settings):
+        is_wanted = callbacks.wants_checkpoint()
+        if is_wanted or _is_checkpoint_due(step + 1, num_steps, plan, settings):
             callbacks.on_checkpoint({"step": step + 1, "train_time_s": metrics.train_time_s}, metrics)
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,11 @@ from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
 from alpagasus_ray.train.base_models import check_base_model, fingerprint, torch_has_cuda
+from alpagasus_ray.train.checkpoint_storage import checkpoint_storage
 from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob
-from alpagasus_ray.train.metrics import StepMetrics, last_metrics, read_metrics
+from alpagasus_ray.train.metrics import last_metrics, read_metrics
+from alpagasus_ray.train.ray_workers import fit
 
 POLL_EVERY_S = 0.5
 
@@ -45,7 +44,7 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         settings,
         {run.arm(arm): rows},
         lambda: _train(run, recipe.train, own, arm, model, attempt, session, console),
-        check=lambda: _check_room(recipe.train, session),
+        check=lambda: _check(run, recipe.train, arm, attempt, session),
     )
     details = manifest.details
     console.say(
@@ -85,83 +84,15 @@ def _train(
     summary = run.require(run.arm(arm), f"select --arm {arm}").details
     row_form = RowForm.from_json(summary.get("row_form"))
     job = TrainJob(model, str(train_file), str(folder), settings, row_form, own)
-    checkpoints = run.local_path(run.checkpoints(arm))
-    _drop_other_attempts(checkpoints, attempt)
+    storage = checkpoint_storage(run, settings, arm)
+    storage.prepare(attempt)
     with _shown_progress(folder / METRICS_FILE, arm, console):
-        _fit(job, checkpoints, attempt, _resource(session.connect()) == "GPU")
+        fit(job, storage, attempt, _resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():
         raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
-    shutil.rmtree(checkpoints)
+    if not settings.keep_checkpoints:
+        storage.drop(attempt)
     return _made(run, arm, settings)
-
-
-def _fit(job: TrainJob, checkpoints: Path, attempt: str, use_gpu: bool) -> None:
-    # Imported here: it brings torch, which a run with nothing to train does not need.
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    trainer = TorchTrainer(
-        _train_on_worker,
-        train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=job.settings.workers, use_gpu=use_gpu),
-        run_config=RunConfig(
-            # A run of the same name goes on from its last checkpoint.
-            name=attempt,
-            storage_path=str(checkpoints),
-            failure_config=FailureConfig(max_failures=job.settings.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-        ),
-    )
-    _in_thread(trainer.fit)
-
-
-def _in_thread(work: Callable[[], Any]) -> None:
-    """Do it in another thread, and wait.
-
-    In the main thread Ray Train takes Ctrl-C for itself: it goes on for a while, and then ends the whole
-    process as if all had gone well. From another one it leaves our own handling alone.
-    """
-    outcome: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(None)
-
-    threading.Thread(target=run, name="ray-train", daemon=True).start()
-    outcome.result()
-
-
-def _train_on_worker(config: dict[str, Any]) -> None:
-    """Run in each Ray Train worker."""
-    import ray.train
-
-    from alpagasus_ray.train.worker import run_worker
-
-    job: TrainJob = config["job"]
-
-    @contextmanager
-    def save_checkpoint(metrics: StepMetrics) -> Iterator[Path]:
-        # Each worker writes its shards to a folder of its own; Ray Train merges them in the storage.
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
-            ray.train.report({"step": metrics.step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-    latest = ray.train.get_checkpoint()
-    try:
-        if latest is None:
-            run_worker(job, save_checkpoint, None)
-        else:
-            with latest.as_directory() as folder:
-                run_worker(job, save_checkpoint, Path(folder))
-    except UserError as error:
-        # Raised, it would be taken for a lost worker and tried again; all workers come here together.
-        if ray.train.get_context().get_world_rank() == 0:
-            (Path(job.export_folder) / ERROR_FILE).write_text(str(error), encoding="utf-8")
 
 
 def _resource(resources: Mapping[str, float]) -> str:
@@ -169,28 +100,21 @@ def _resource(resources: Mapping[str, float]) -> str:
     return "GPU" if resources.get("GPU", 0) > 0 and torch_has_cuda() else "CPU"
 
 
-def _check_room(settings: TrainSettings, session: RaySession) -> None:
+def _check(run: RunDirectory, settings: TrainSettings, arm: str, attempt: str, session: RaySession) -> None:
+    """Raise UserError where the storage or the cluster will not do."""
+    checkpoint_storage(run, settings, arm).prepare(attempt)
     resources = session.connect()
     resource = _resource(resources)
     there = int(resources.get(resource, 0))
-    if settings.workers > there:
+    if (settings.min_workers or settings.workers) > there:
         raise UserError(
-            f"training wants {settings.workers} workers and the cluster has {there} {resource}s: "
-            f"set --workers {max(there, 1)}, or add nodes"
+            f"training wants {settings.min_workers or settings.workers} workers and the cluster has {there} "
+            f"{resource}s: set --workers {max(there, 1)}, or add nodes"
         )
     if settings.offload != "none" and resource == "CPU":
         raise UserError(
             "train.offload moves memory from GPUs to the hosts, and here are no GPUs: leave it out"
         )
-
-
-def _drop_other_attempts(checkpoints: Path, attempt: str) -> None:
-    """Remove checkpoints of other rows or settings, which training must not go on from."""
-    if checkpoints.exists():
-        for folder in checkpoints.iterdir():
-            if folder.name != attempt:
-                shutil.rmtree(folder)
-    checkpoints.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

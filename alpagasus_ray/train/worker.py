@@ -22,7 +22,7 @@ from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
 from alpagasus_ray.train.engines.single import SingleEngine
 from alpagasus_ray.train.examples import build_examples
 from alpagasus_ray.train.job import METRICS_FILE, SUMMARY_FILE, TrainJob
-from alpagasus_ray.train.loop import Callbacks, train
+from alpagasus_ray.train.loop import Callbacks, never, train
 from alpagasus_ray.train.metrics import MetricsFile, StepMetrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
 
@@ -36,11 +36,16 @@ SaveCheckpoint = Callable[[StepMetrics], AbstractContextManager[Path]]
 """Gives a folder to fill, and keeps it as the newest checkpoint when the block is left."""
 
 
-def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path | None) -> None:
+def run_worker(
+    job: TrainJob,
+    save_checkpoint: SaveCheckpoint,
+    checkpoint: Path | None,
+    wants_checkpoint: Callable[[], bool] = never,
+) -> None:
     """Train one arm as one of the workers; the first worker exports the model at the end.
 
     torch.distributed is initialised by the caller where the strategy needs it. `checkpoint` is the
-    folder to go on from.
+    folder to go on from; `wants_checkpoint` is asked after each step for one out of turn.
     """
     settings = job.settings
     torch.set_num_threads(settings.threads_per_worker)
@@ -63,7 +68,7 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
             engine.save(folder, loop_state)
             metrics.copy_into(folder)
 
-    callbacks = Callbacks(on_step=metrics.add, on_checkpoint=on_checkpoint)
+    callbacks = Callbacks(metrics.add, on_checkpoint, wants_checkpoint)
     train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state)
     export(engine, model, tokenizer, job)
     if engine.rank == 0:

@@ -1,0 +1,53 @@
+"""Where a training's checkpoints are kept: the run directory, or any storage. Pure."""
+
+from __future__ import annotations
+
+from pyarrow import fs
+
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.storage import Storage
+
+PROBE = ".writable"
+
+
+class CheckpointStorage(Storage):
+    """A folder with one folder in it for each attempt: the same rows, settings and strategy."""
+
+    what = "train.checkpoint_storage"
+
+    def __init__(self, uri: str, *, is_shared: bool) -> None:
+        """`is_shared`: other runs may keep theirs here, too, and nothing of another attempt is removed."""
+        super().__init__(uri)
+        self._is_shared = is_shared
+
+    def prepare(self, attempt: str) -> None:
+        """Make the folder, and remove what other rows or settings left: training must not go on from it.
+
+        Raises UserError where nothing can be written.
+        """
+        try:
+            self.filesystem.create_dir(self.root, recursive=True)
+            self.write_bytes(PROBE, b"")
+            self.remove(PROBE)
+        except OSError as error:
+            raise UserError(f"{self.what} {self.uri} cannot be written to: {error}") from error
+        if self._is_shared:
+            return
+        for info in self.filesystem.get_file_info(fs.FileSelector(self.root)):
+            if info.type == fs.FileType.Directory and info.base_name != attempt:
+                self.filesystem.delete_dir(info.path)
+
+    def drop(self, attempt: str) -> None:
+        """Remove an attempt's checkpoints."""
+        if self.exists(attempt):
+            self.filesystem.delete_dir(self.path(attempt))
+
+
+def checkpoint_storage(run: RunDirectory, settings: TrainSettings, arm: str) -> CheckpointStorage:
+    """Return where an arm's checkpoints go; raises UserError for an address that cannot be opened."""
+    if settings.checkpoint_storage is None:
+        return CheckpointStorage(str(run.local_path(run.checkpoints(arm))), is_shared=False)
+    parent = CheckpointStorage(settings.checkpoint_storage, is_shared=True)
+    return CheckpointStorage(parent.child_uri(arm), is_shared=True)
