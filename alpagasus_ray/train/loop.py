@@ -84,6 +84,7 @@ def train(
             gradient_norm=norm,
             target_tokens=batch.num_target_tokens,
             train_time_s=round(earlier_s + time.monotonic() - started_s, 3),
+            workers=engine.world_size,
         )
         callbacks.on_step(metrics)
         is_wanted = callbacks.wants_checkpoint()

@@ -28,6 +28,8 @@ class StepMetrics:
     target_tokens: int
     train_time_s: float
     """Time in the loop so far, interrupted attempts not counted."""
+    workers: int
+    """An elastic training changes them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a line of metrics.jsonl."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -35,24 +36,51 @@ class Cluster:
 
     def replace(self, number: int) -> None:
         """Kill a node with all that runs on it, and start another in its place."""
+        self.lose(number)
+        self.give_back(number)
+
+    def lose(self, number: int) -> None:
+        """Kill a node with all that runs on it."""
         for process in descendants(self.nodes[number]):
             process.kill()
         self.nodes[number].wait()
-        self.nodes[number] = self._start(f"--address={self.gcs_address}", f"--num-cpus={self.cpus[number]}")
+
+    def give_back(self, number: int) -> None:
+        """Start another node in the place of one that was lost."""
+        self.nodes[number] = self._start(number, f"--address={self.gcs_address}")
+
+    def id_of(self, number: int) -> str:
+        """Return Ray's own name of a node that is up."""
+        script = (
+            "import ray\n"
+            f"ray.init('{self.gcs_address}', log_to_driver=False)\n"
+            "for node in ray.nodes():\n"
+            f"    if node['Alive'] and '{_name(number)}' in node['Resources']: print(node['NodeID'])\n"
+        )
+        found = subprocess.check_output([sys.executable, "-c", script], env=self.environment, text=True)
+        return found.strip()
+
+    def announce_the_loss(self, node_id: str, within_s: int) -> None:
+        """Tell the cluster what a cloud tells it: that this node will be taken away."""
+        command = [RAY, "drain-node", "--address", self.gcs_address, "--node-id", node_id]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "taken away"]
+        command += ["--deadline-remaining-seconds", str(within_s)]
+        subprocess.run(command, env=self.environment, check=True, capture_output=True)
 
     def start_all(self, *head: str) -> None:
         """Start the nodes, one after the other."""
-        for count in self.cpus:
+        for number in range(len(self.cpus)):
             which = [f"--address={self.gcs_address}"] if self.nodes else ["--head", *head]
-            self.nodes.append(self._start(*which, f"--num-cpus={count}"))
+            self.nodes.append(self._start(number, *which))
             wait_for_nodes(self.gcs_address, len(self.nodes), self.environment)
 
-    def _start(self, *flags: str) -> subprocess.Popen[bytes]:
+    def _start(self, number: int, *flags: str) -> subprocess.Popen[bytes]:
         # The agent's usual port may be another Ray's on this machine; then no job is taken.
         (agent,) = free_ports(1)
         # As on hosts of their own: nodes that share a folder delete each other's working directories.
         own = tempfile.mkdtemp(dir=self.folder)
         command = [RAY, "start", "--block", f"--temp-dir={own}", f"--dashboard-agent-listen-port={agent}"]
+        command += [f"--num-cpus={self.cpus[number]}", f"--resources={json.dumps({_name(number): 1})}"]
         return subprocess.Popen(
             [*command, *flags],
             env=self.environment,
@@ -60,6 +88,10 @@ class Cluster:
             stderr=self.log,
             start_new_session=True,
         )
+
+
+def _name(number: int) -> str:
+    return f"node-{number}"
 
 
 @contextmanager

@@ -13,7 +13,9 @@ import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.storage import Storage
 from alpagasus_ray.train.metrics import read_metrics
+from tests.object_store import object_store
 
 pytestmark = pytest.mark.slow
 
@@ -62,22 +64,28 @@ def test_two_workers_shard_the_model_and_export_what_transformers_loads(trained_
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
     selected_run: RunDirectory, trained_run: RunDirectory
 ) -> None:
-    driver = subprocess.Popen(
-        train_command(selected_run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    metrics = Path(selected_run.path("models/full/metrics.jsonl"))
-    until_s = time.monotonic() + 300
-    while len(read_metrics(metrics)) < 5:
-        assert time.monotonic() < until_s and driver.poll() is None
-        time.sleep(0.02)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    time.sleep(3)
-    assert selected_run.manifest("models/full") is None, "the kill came too late to show anything"
+    with object_store("checkpoints") as address:
+        elsewhere = ("--set", f"train.checkpoint_storage={address.replace('NAME', 'here')}")
+        driver = subprocess.Popen(
+            train_command(selected_run, *elsewhere), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        metrics = Path(selected_run.path("models/full/metrics.jsonl"))
+        until_s = time.monotonic() + 300
+        while len(read_metrics(metrics)) < 5:
+            assert time.monotonic() < until_s and driver.poll() is None
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        time.sleep(3)
+        assert selected_run.manifest("models/full") is None, "the kill came too late to show anything"
 
-    subprocess.run(train_command(selected_run), timeout=400, check=True, capture_output=True)
+        again = train_command(selected_run, *elsewhere, "--set", "train.keep_checkpoints=2")
+        subprocess.run(again, timeout=400, check=True, capture_output=True)
+        kept = Storage(address.replace("NAME", "here/full")).list_files("")
+    assert len({name.split("/")[1] for name in kept if name.endswith(".metadata")}) == 2
     manifest = selected_run.manifest("models/full")
     assert manifest is not None
+    # Checkpoints are stored while training goes on: the one that was under way may not count.
     assert manifest.details["resumed_from_step"] in (2, 4, 6)
     assert losses(selected_run) == losses(trained_run)
     whole = trained_run.manifest("models/full")
