@@ -113,3 +113,12 @@ def test_more_workers_than_the_machine_has_is_said_before_training(
     )
     assert done.returncode == 2
     assert "512 workers" in done.stderr
+
+
+def test_deepspeed_trains_to_the_same_losses(selected_run: RunDirectory, trained_run: RunDirectory) -> None:
+    command = train_command(selected_run, "--strategy", "deepspeed", "--set", "train.zero_stage=3")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    assert losses(selected_run) == pytest.approx(losses(trained_run), abs=1e-4)
+    manifest = selected_run.manifest("models/full")
+    assert manifest is not None and manifest.details["strategy"] == "deepspeed"
