@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,24 +19,32 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
-from alpagasus_ray.train.base_models import check_base_model, fingerprint, torch_has_cuda
+from alpagasus_ray.train.base_models import check_base_model, fingerprint
+from alpagasus_ray.train.checking import check_cluster, check_inputs, worker_resource
 from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
-from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob
+from alpagasus_ray.train.fitting import out_of_memory_line
+from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, LoneWorkerError, TrainJob
 from alpagasus_ray.train.metrics import StepMetrics, last_metrics, read_metrics
+from alpagasus_ray.train.model_card import CARD_FILE
 
 POLL_EVERY_S = 0.5
+RAY_KILLED = "OutOfMemoryError"
+"""In what Ray Train says of workers that Ray's memory monitor has killed, before the kernel would."""
 
 
 def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, console: Console) -> Manifest:
     """Commit RUN/models/<arm>/, a Hugging Face folder, and return its manifest.
 
     Started again after a crash, it goes on from the last checkpoint. Raises UserError, before a worker
-    starts, for a base model that cannot be loaded and for more workers than the cluster has room for.
+    starts, for what checking.py looks for: room on the cluster, tokenizer, rows, prompts.
     """
     rows = run.require(run.arm(arm), f"select --arm {arm}")
     model, base = base_model(run, recipe)
     own = read_deepspeed_config(recipe.train.deepspeed_config)
     settings = {**recipe.train.shapes_result(), "base_model": base, **({"deepspeed": own} if own else {})}
+    row_form = RowForm.from_json(rows.details.get("row_form"))
+    folder, train_file = run.local_path(run.model(arm)), run.local_path(f"{run.arm(arm)}/train.json")
+    job = TrainJob(model, str(train_file), str(folder), recipe.train, row_form, own)
     # Each strategy has checkpoints of its own form; other workers or micro-batches can go on from them.
     attempt = settings_hash({**settings, "strategy": recipe.train.strategy, "rows": rows.content})
     manifest, worked = run.make(
@@ -44,8 +52,8 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         "train",
         settings,
         {run.arm(arm): rows},
-        lambda: _train(run, recipe.train, own, arm, model, attempt, session, console),
-        check=lambda: _check_room(recipe.train, session),
+        lambda: _train(run, job, arm, attempt, session, console),
+        check=lambda: _check(job, session, console),
     )
     details = manifest.details
     console.say(
@@ -70,34 +78,29 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
     return model, fingerprint(model)
 
 
+def _check(job: TrainJob, session: RaySession, console: Console) -> None:
+    check_cluster(job.settings, session.connect())
+    if set_aside := check_inputs(job):
+        console.say(f"train: {set_aside}")
+
+
 def _train(
-    run: RunDirectory,
-    settings: TrainSettings,
-    own: dict[str, Any],
-    arm: str,
-    model: str,
-    attempt: str,
-    session: RaySession,
-    console: Console,
+    run: RunDirectory, job: TrainJob, arm: str, attempt: str, session: RaySession, console: Console
 ) -> Made:
-    folder = run.local_path(run.model(arm))
-    train_file = run.local_path(f"{run.arm(arm)}/train.json")
-    summary = run.require(run.arm(arm), f"select --arm {arm}").details
-    row_form = RowForm.from_json(summary.get("row_form"))
-    job = TrainJob(model, str(train_file), str(folder), settings, row_form, own)
+    folder = Path(job.export_folder)
     checkpoints = run.local_path(run.checkpoints(arm))
     _drop_other_attempts(checkpoints, attempt)
     with _shown_progress(folder / METRICS_FILE, arm, console):
-        _fit(job, checkpoints, attempt, _resource(session.connect()) == "GPU")
+        _fit(job, checkpoints, attempt, worker_resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():
         raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
     shutil.rmtree(checkpoints)
-    return _made(run, arm, settings)
+    return _made(run, arm, job.settings)
 
 
 def _fit(job: TrainJob, checkpoints: Path, attempt: str, use_gpu: bool) -> None:
     # Imported here: it brings torch, which a run with nothing to train does not need.
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     trainer = TorchTrainer(
@@ -113,7 +116,16 @@ def _fit(job: TrainJob, checkpoints: Path, attempt: str, use_gpu: bool) -> None:
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    _in_thread(trainer.fit)
+    try:
+        _in_thread(trainer.fit)
+    except TrainingFailedError as error:
+        if (Path(job.export_folder) / ERROR_FILE).exists():
+            return
+        if RAY_KILLED not in str(error):
+            raise
+        last = last_metrics(Path(job.export_folder) / METRICS_FILE)
+        when = f"at step {last['step'] + 1 if last else 1}"
+        raise UserError(out_of_memory_line(job.settings, "a host", when, on_gpu=use_gpu)) from error
 
 
 def _in_thread(work: Callable[[], Any]) -> None:
@@ -143,6 +155,9 @@ def _train_on_worker(config: dict[str, Any]) -> None:
     from alpagasus_ray.train.worker import run_worker
 
     job: TrainJob = config["job"]
+    error_file = Path(job.export_folder) / ERROR_FILE
+    if error_file.exists():
+        return  # Ray Train's next attempt, after one worker's error that another attempt does not mend
 
     @contextmanager
     def save_checkpoint(metrics: StepMetrics) -> Iterator[Path]:
@@ -158,30 +173,13 @@ def _train_on_worker(config: dict[str, Any]) -> None:
         else:
             with latest.as_directory() as folder:
                 run_worker(job, save_checkpoint, Path(folder))
+    except LoneWorkerError as error:
+        error_file.write_text(str(error), encoding="utf-8")
+        raise  # so that Ray Train stops the others, which wait for this one
     except UserError as error:
         # Raised, it would be taken for a lost worker and tried again; all workers come here together.
         if ray.train.get_context().get_world_rank() == 0:
-            (Path(job.export_folder) / ERROR_FILE).write_text(str(error), encoding="utf-8")
-
-
-def _resource(resources: Mapping[str, float]) -> str:
-    """Return what each worker takes one of."""
-    return "GPU" if resources.get("GPU", 0) > 0 and torch_has_cuda() else "CPU"
-
-
-def _check_room(settings: TrainSettings, session: RaySession) -> None:
-    resources = session.connect()
-    resource = _resource(resources)
-    there = int(resources.get(resource, 0))
-    if settings.workers > there:
-        raise UserError(
-            f"training wants {settings.workers} workers and the cluster has {there} {resource}s: "
-            f"set --workers {max(there, 1)}, or add nodes"
-        )
-    if settings.offload != "none" and resource == "CPU":
-        raise UserError(
-            "train.offload moves memory from GPUs to the hosts, and here are no GPUs: leave it out"
-        )
+            error_file.write_text(str(error), encoding="utf-8")
 
 
 def _drop_other_attempts(checkpoints: Path, attempt: str) -> None:
@@ -217,7 +215,8 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
     folder = run.local_path(run.model(arm))
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     last = read_metrics(folder / METRICS_FILE)[-1]
-    weights = [name for name in run.list_files(run.model(arm)) if name not in (METRICS_FILE, SUMMARY_FILE)]
+    about = (METRICS_FILE, SUMMARY_FILE, CARD_FILE)
+    weights = [name for name in run.list_files(run.model(arm)) if name not in about]
     return Made(
         counts={
             "examples": summary["examples"],
