@@ -93,7 +93,7 @@ def check_rows(rows: Sequence[Mapping[str, Any]], form: RowForm, settings: Train
             parse_triplet(row, form)
         except RejectedRowError as error:
             reasons[str(error)] += 1
-    told = ", ".join(f"{count:,} whose {reason}" for reason, count in reasons.most_common())
+    told = ", ".join(f"{count:,} ({reason})" for reason, count in reasons.most_common())
     left = len(rows) - reasons.total()
     if left < settings.global_batch_size:
         without = f" (without {told})" if told else ""
