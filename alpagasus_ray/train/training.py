@@ -175,7 +175,8 @@ def _train_on_worker(config: dict[str, Any]) -> None:
                 run_worker(job, save_checkpoint, Path(folder))
     except LoneWorkerError as error:
         error_file.write_text(str(error), encoding="utf-8")
-        raise  # so that Ray Train stops the others, which wait for this one
+        if ray.train.get_context().get_world_size() > 1:
+            raise  # so that Ray Train stops the others, which wait for this one
     except UserError as error:
         # Raised, it would be taken for a lost worker and tried again; all workers come here together.
         if ray.train.get_context().get_world_rank() == 0:
