@@ -59,6 +59,9 @@ class TrainSettings(Section):
     same rows are in each step as without it. None: on GPUs; on CPUs rows of similar length side by side
     are faster."""
     max_length_tokens: int = Field(512, ge=8)
+    template: Literal["alpaca", "chat"] = "alpaca"
+    """What an instruction is written into, in training and when the arm is asked. alpaca: the paper's, saved
+    as the chat template of what is written; chat: the base model's own chat template."""
     precision: Literal["bf16", "fp32"] = "bf16"
     lora: LoraSettings | None = None
     """Train adapters instead of the model itself. None: the model."""

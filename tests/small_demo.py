@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+NUM_PROMPTS = 28
+"""Of all four test sets."""
 OVERRIDES = (
     "toyworld.num_rows=300",
-    "toyworld.prompts_per_testset=4",
+    f"toyworld.prompts_per_testset={NUM_PROMPTS // 4}",
     "train.epochs=1",
     "arms={full: {selector: full}, filtered: {selector: threshold, threshold: 4.5}}",
     "compare.pairs=[[filtered, full]]",

@@ -49,6 +49,8 @@ LATE = frozenset(
         ("pipeline", "serve.serving"),  # Ray Serve, where a model has to be served
         ("report.reporting", "report.figures"),  # matplotlib, where a page has to be drawn
         ("train.ray_workers", "train.worker"),  # torch, in the workers only
+        ("train.checking", "train.models"),  # torch, where a training is about to start
+        ("train.workload", "train.models"),  # torch, for chat templates
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
         ("compare.comparing", "judge.pool"),
         ("generate.generating", "llm.openai_chat"),
@@ -98,14 +100,18 @@ PURE = (
     "train.base_models",
     "train.batches",
     "train.checkpoint_storage",
+    "train.checking",
     "train.examples",
     "train.fitting",
     "train.gpus",
     "train.job",
     "train.memory",
     "train.metrics",
+    "train.model_card",
     "train.model_shape",
+    "train.parity",
     "train.plan",
+    "train.prompting",
     "train.schedule",
     "train.workload",
 )

@@ -485,6 +485,7 @@ def test_a_training_is_planned_without_ray_and_leaves_no_trace(light: Shell, fol
     (folder / "model" / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
     before = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
     plan = ("train", "--arm", "a", "--dry-run", "--model", "model", "--gpu", "l4")
+    plan += ("--set", "train.global_batch_size=1")
     done = light.run(folder, *plan)
     assert (done.code, done.error, done.loaded) == (0, "", [])
     assert "2 x l4" in done.out and "memory per GPU" in done.out

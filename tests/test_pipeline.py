@@ -48,12 +48,12 @@ def test_the_demo_goes_from_rows_to_report_and_does_nothing_twice(
     for noise in ("ray::", "(raylet)", "INFO", "WARNING", "vllm"):
         assert noise not in first.stdout + first.stderr
     results = json.loads((run_dir / "verdicts/filtered--vs--full--answer-key/results.json").read_text())
-    assert results["pooled"]["n"] == 16
+    assert results["pooled"]["n"] == 28
     assert {"toy-facts", "toy-lists", "toy-numbers", "toy-words", "pooled"} == set(results)
     answers = [json.loads(line) for line in (run_dir / "answers/full/toy-lists.jsonl").open()]
     assert [set(answer) >= {"id", "prompt", "category", "answer", "finish_reason"} for answer in answers] == [
         True
-    ] * 4
+    ] * 7
 
     before = manifests(run_dir)
     assert run_demo(run_dir, timeout_s=120).returncode == 0

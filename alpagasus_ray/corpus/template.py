@@ -25,3 +25,8 @@ def render_prompt(instruction: str, input: str = "") -> str:
         before, after = WITH_INPUT.split("{instruction}")
         return before + instruction + after.replace("{input}", input)
     return WITHOUT_INPUT.replace("{instruction}", instruction)
+
+
+def chat_message(instruction: str, input: str = "") -> str:
+    """Return the user's message of a model that is trained and asked with its own chat template."""
+    return f"{instruction}\n\n{input}" if input else instruction

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, Progress
 from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
-from alpagasus_ray.corpus.template import render_prompt
+from alpagasus_ray.corpus.template import chat_message, render_prompt
 from alpagasus_ray.corpus.testsets import Prompt, TestSet, read_testsets
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits, failure_kind, num_passing
@@ -35,7 +35,10 @@ class Generation:
         if recipe.generate.base_url is None:
             self._inputs[run.model(arm)] = run.require(run.model(arm), f"train --arm {arm}")
         served = {} if recipe.generate.base_url else {"serve": recipe.serve.shapes_result()}
-        self._hashed = {**recipe.generate.shapes_result(), **served, "testsets": _hashes(self.testsets)}
+        self._is_chat = _template(run, recipe, arm) == "chat"
+        asked = {"template": "chat"} if self._is_chat else {}
+        shaping = {**recipe.generate.shapes_result(), **served, **asked}
+        self._hashed = {**shaping, "testsets": _hashes(self.testsets)}
 
     def committed(self) -> Manifest | None:
         """Return the manifest where the answers are there already."""
@@ -98,12 +101,14 @@ class Generation:
 
     async def _ask(self, asker: Asker, prompt: Prompt, progress: Progress) -> Asked:
         settings = self.settings
+        # The very string of training, sent raw: a chat template of the endpoint's could be another one. A
+        # model that was trained with its own chat template has it beside its weights.
+        render = chat_message if self._is_chat else render_prompt
         request = Request(
-            # The very string of training: a chat template of the endpoint's would be another one.
-            messages=(Message("user", render_prompt(prompt.instruction, prompt.input)),),
+            messages=(Message("user", render(prompt.instruction, prompt.input)),),
             model=self.arm,
             sampling=Sampling(settings.max_new_tokens, settings.temperature, settings.top_p),
-            raw_prompt=True,
+            raw_prompt=not self._is_chat,
         )
         asked = await asker.ask(request)
         progress.advance()
@@ -144,6 +149,14 @@ def _hashes(testsets: Sequence[TestSet]) -> dict[str, str]:
         )
         for testset in testsets
     }
+
+
+def _template(run: RunDirectory, recipe: Recipe, arm: str) -> str:
+    """Return what the arm's prompts were written into: as its manifest says, else as it would be trained."""
+    manifest = run.manifest(run.model(arm))
+    if manifest is None:
+        return recipe.train.template
+    return str(manifest.settings.get("template", "alpaca"))
 
 
 def _testset_files(run: RunDirectory, settings: GenerateSettings) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ import importlib.metadata
 from collections.abc import Iterable
 from pathlib import Path
 
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe import TOYWORLD, TrainSettings
 
 NUM_SAMPLES = 64
 SAMPLED_BYTES = 1 << 16
@@ -24,6 +26,32 @@ def check_base_model(model: str) -> None:
     for needed, what in (("config.json", "no Hugging Face model"), ("tokenizer_config.json", "no tokenizer")):
         if not (folder / needed).is_file():
             raise UserError(f"model {model}: {what} there ({needed} is missing)")
+
+
+def base_model_file(run: RunDirectory, settings: TrainSettings, name: str) -> Path:
+    """Return one of the base model's files; nothing is fetched.
+
+    Raises UserError where it is not on this machine.
+    """
+    model = settings.model
+    if model is None:
+        raise UserError("no base model: give --model FOLDER (or --set train.model=FOLDER)")
+    if model == TOYWORLD:
+        run.require(run.toyworld, "demo")
+        return run.local_path(f"{run.toyworld}/base-model/{name}")
+    check_base_model(model)
+    folder = Path(model).expanduser()
+    if not folder.exists():
+        # Imported here: a folder needs no hub.
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(model, name)
+        if not isinstance(cached, str):
+            raise UserError(f"model {model}: {name} is not on this machine: `hf download {model} {name}`")
+        return Path(cached)
+    if not (folder / name).is_file():
+        raise UserError(f"model {model}: {name} is missing there, by which a plan is made")
+    return folder / name
 
 
 def fingerprint(model: str) -> str:

@@ -1,4 +1,4 @@
-"""From rows to token ids: prompt tokens masked, the target ending in EOS."""
+"""From rows to token ids: prompt tokens masked, the target ending in the token that ends an answer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
-from alpagasus_ray.corpus.template import render_prompt
-from alpagasus_ray.corpus.triplets import parse_triplet
+from alpagasus_ray.corpus.row_forms import ALPACA, RejectedRowError, RowForm
+from alpagasus_ray.corpus.triplets import Triplet, parse_triplet
+from alpagasus_ray.train.prompting import PROMPTINGS, Prompting
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,41 +28,46 @@ class Example:
 
 
 def build_examples(
-    rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_length_tokens: int, form: RowForm = ALPACA
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    max_length_tokens: int,
+    form: RowForm = ALPACA,
+    template: str = "alpaca",
 ) -> tuple[list[Example], dict[str, int]]:
     """Return the examples of these rows in order, and how many were dropped by reason.
 
     `form` says where the rows of train.json hold their texts: the corpus read them the same way.
     A row whose prompt alone fills max_length_tokens would train on nothing (the original trained on
-    such rows all the same): it is dropped.
+    such rows all the same): it is dropped, and so is one whose output is empty.
     """
+    prompting = PROMPTINGS[template](tokenizer)
     examples: list[Example] = []
     dropped: Counter[str] = Counter()
     for row in rows:
-        triplet = parse_triplet(row, form)
-        prompt = render_prompt(triplet.instruction, triplet.input)
-        example = _example(prompt, triplet.output, tokenizer, max_length_tokens)
-        if example.num_target_tokens <= 0:
+        try:
+            ids, num_prompt_tokens = example_ids(parse_triplet(row, form), tokenizer, prompting)
+        except RejectedRowError as error:
+            dropped[str(error)] += 1
+            continue
+        if num_prompt_tokens >= max_length_tokens:
             dropped["prompt fills max_length_tokens"] += 1
         else:
-            examples.append(example)
+            examples.append(Example(tuple(ids[:max_length_tokens]), num_prompt_tokens))
     return examples, dict(dropped)
 
 
-def _example(prompt: str, target: str, tokenizer: Any, max_length_tokens: int) -> Example:
-    """Tokenise as generation will: the prompt's ids must be what the endpoint sees for it.
+def example_ids(triplet: Triplet, tokenizer: Any, prompting: Prompting) -> tuple[list[int], int]:
+    """Return all ids of an example, however long, and how many are the prompt's.
 
-    Prompt and target are one string in training. Where a token would span their border, the two are
-    tokenised apart, since in generation the prompt always ends there.
+    Tokenised as generation will: the prompt's ids must be what the endpoint sees for it. Prompt and target
+    are one string in training. Where a token would span their border, the two are tokenised apart, since in
+    generation the prompt always ends there.
+
+    Raises RejectedRowError as Prompting.texts does.
     """
-    prompt_ids = _without_end(tokenizer(prompt)["input_ids"], tokenizer)
-    together = _without_end(tokenizer(prompt + target)["input_ids"], tokenizer)
+    prompt, target = prompting.texts(triplet)
+    prompt_ids = prompting.ids(prompt)
+    together = prompting.ids(prompt + target)
     if together[: len(prompt_ids)] != prompt_ids:
         together = prompt_ids + tokenizer(target, add_special_tokens=False)["input_ids"]
-    ids = [*together, tokenizer.eos_token_id][:max_length_tokens]
-    return Example(tuple(ids), min(len(prompt_ids), len(ids)))
-
-
-def _without_end(ids: list[int], tokenizer: Any) -> list[int]:
-    """Return ids without the EOS that some tokenizers append to every text."""
-    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+    return [*together, prompting.end_id], len(prompt_ids)

@@ -11,6 +11,9 @@ from alpagasus_ray.recipe import LoraSettings, TrainSettings
 from alpagasus_ray.train.gpus import Gpu
 from alpagasus_ray.train.memory import GIB, Memory
 
+SHORT_TOKENS = 256
+"""The shortest max_length_tokens of the published recipes: below it most of Alpaca's answers are cut."""
+
 
 def fit_warning(
     settings: TrainSettings, name: str, gpu: Gpu, memory_with: Callable[[TrainSettings], Memory]
@@ -35,6 +38,24 @@ def fit_warning(
         f"{told}none of a smaller micro_batch_size, activation_checkpointing, more workers, offload and lora "
         "is enough by itself; put several together, or name a larger --gpu"
     )
+
+
+def out_of_memory_line(settings: TrainSettings, where: str, when: str, on_gpu: bool) -> str:
+    """Return one line on a training that ran out of memory, with what takes less of it.
+
+    `when` is a point of the training: `at step 3`.
+    """
+    groups = [[word for word, _ in group if on_gpu or _helps_a_host(word)] for group in _remedies(settings)]
+    words = [group[0] for group in groups if group]
+    if settings.max_length_tokens > SHORT_TOKENS:
+        words.append("a smaller train.max_length_tokens (another training: long rows are cut)")
+    advice = f"try {', or '.join(words)}" if words else "take more memory, or a smaller model"
+    return f"out of memory on {where} {when}: {advice}"
+
+
+def _helps_a_host(words: str) -> bool:
+    """Return whether a remedy saves a host's memory: more workers on it share what it has."""
+    return not any(name in words for name in ("offload", "--workers"))
 
 
 def _remedies(settings: TrainSettings) -> Iterator[list[tuple[str, TrainSettings]]]:

@@ -8,11 +8,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
+from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "training.json"
 ERROR_FILE = "error.txt"
+
+
+class LoneWorkerError(UserError):
+    """What stops one worker while the others wait for it: they have to be stopped too."""
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import duration
 from alpagasus_ray.corpus.row_forms import RowForm
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
-from alpagasus_ray.train.base_models import check_base_model
+from alpagasus_ray.recipe import Recipe, TrainSettings
+from alpagasus_ray.train.base_models import base_model_file
+from alpagasus_ray.train.checking import check_rows
 from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
 from alpagasus_ray.train.fitting import fit_warning
 from alpagasus_ray.train.gpus import GPUS_AS_OF, Gpu, gpu_named
 from alpagasus_ray.train.memory import GIB, OVERHEAD_BYTES, Memory, memory_of, trained_parameters
 from alpagasus_ray.train.model_shape import ModelShape, read_model_shape
-from alpagasus_ray.train.workload import Workload, count_examples, read_tokenizer, workload_of
+from alpagasus_ray.train.parity import check_parity
+from alpagasus_ray.train.workload import Workload, count_examples, planning_tokenizer, workload_of
 
 DEFAULT_GPU = "a100-80"
 """The paper's."""
@@ -178,20 +179,21 @@ def plan_training(
 ) -> TrainingPlan:
     """Return what `train --arm ARM` with this recipe would go through.
 
-    Raises UserError for an arm that has no rows yet, for a model whose config or tokenizer is not on this
-    machine or of another form than Llama's, and for a GPU that is not in the table.
+    Raises UserError for an arm that has no rows yet or too few, for a model whose config or tokenizer is not
+    on this machine or of another form than Llama's, for prompts that serving would see in other tokens, and
+    for a GPU that is not in the table.
     """
     gpu = gpu_named(gpu_name)
     if usd_per_hour is not None and not usd_per_hour >= 0:
         raise UserError(f"--gpu-usd-per-hour {usd_per_hour}: a price is 0 or more")
     settings = recipe.train
     own = read_deepspeed_config(settings.deepspeed_config)
-    shape = read_model_shape(_model_file(run, settings, "config.json"))
-    tokenizer = read_tokenizer(
-        _model_file(run, settings, "tokenizer.json"), _model_file(run, settings, "tokenizer_config.json")
-    )
+    shape = read_model_shape(base_model_file(run, settings, "config.json"))
+    tokenizer = planning_tokenizer(run, settings)
     rows, form = _rows(run, arm)
-    counted = count_examples(rows, tokenizer, settings.max_length_tokens, form)
+    check_rows(rows, form, settings)
+    check_parity(rows, form, settings.template, tokenizer, tokenizer, settings.seed)
+    counted = count_examples(rows, tokenizer, settings.max_length_tokens, form, settings.template)
     work = workload_of(counted, settings)
 
     def memory_with(changed: TrainSettings) -> Memory:
@@ -220,26 +222,3 @@ def _rows(run: RunDirectory, arm: str) -> tuple[list[dict[str, Any]], RowForm]:
     manifest = run.require(run.arm(arm), f"select --arm {arm}")
     rows = json.loads(run.read_text(f"{run.arm(arm)}/train.json"))
     return rows, RowForm.from_json(manifest.details.get("row_form"))
-
-
-def _model_file(run: RunDirectory, settings: TrainSettings, name: str) -> Path:
-    """Return one of the base model's files; nothing is fetched."""
-    model = settings.model
-    if model is None:
-        raise UserError("no base model: give --model FOLDER (or --set train.model=FOLDER)")
-    if model == TOYWORLD:
-        run.require(run.toyworld, "demo")
-        return run.local_path(f"{run.toyworld}/base-model/{name}")
-    check_base_model(model)
-    folder = Path(model).expanduser()
-    if not folder.exists():
-        # Imported here: a folder needs no hub.
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(model, name)
-        if not isinstance(cached, str):
-            raise UserError(f"model {model}: {name} is not on this machine: `hf download {model} {name}`")
-        return Path(cached)
-    if not (folder / name).is_file():
-        raise UserError(f"model {model}: {name} is missing there, by which a plan is made")
-    return folder / name

@@ -12,14 +12,22 @@ from typing import Any
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage
-from alpagasus_ray.train.job import ERROR_FILE, TrainJob
-from alpagasus_ray.train.metrics import StepMetrics
+from alpagasus_ray.train.fitting import out_of_memory_line
+from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, LoneWorkerError, TrainJob
+from alpagasus_ray.train.metrics import StepMetrics, last_metrics
+
+RAY_KILLED = "OutOfMemoryError"
+"""In what Ray Train says of workers that Ray's memory monitor has killed, before the kernel would."""
 
 
 def fit(job: TrainJob, storage: CheckpointStorage, attempt: str, use_gpu: bool) -> None:
-    """Train to the end, going on from the attempt's last checkpoint where there is one."""
+    """Train to the end, going on from the attempt's last checkpoint where there is one.
+
+    What a worker says that another attempt does not mend stands in ERROR_FILE then. Raises UserError where
+    Ray has killed workers because a host ran out of memory.
+    """
     # Imported here: it brings torch, which a run with nothing to train does not need.
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     settings = job.settings
@@ -42,7 +50,16 @@ def fit(job: TrainJob, storage: CheckpointStorage, attempt: str, use_gpu: bool) 
             checkpoint_config=CheckpointConfig(num_to_keep=max(1, settings.keep_checkpoints)),
         ),
     )
-    _in_thread(trainer.fit)
+    try:
+        _in_thread(trainer.fit)
+    except TrainingFailedError as error:
+        if (Path(job.export_folder) / ERROR_FILE).exists():
+            return
+        if RAY_KILLED not in str(error):
+            raise
+        last = last_metrics(Path(job.export_folder) / METRICS_FILE)
+        when = f"at step {last['step'] + 1 if last else 1}"
+        raise UserError(out_of_memory_line(settings, "a host", when, on_gpu=use_gpu)) from error
 
 
 def _in_thread(work: Callable[[], Any]) -> None:
@@ -72,6 +89,9 @@ def _train_on_worker(config: dict[str, Any]) -> None:
     from alpagasus_ray.train.worker import run_worker
 
     job: TrainJob = config["job"]
+    error_file = Path(job.export_folder) / ERROR_FILE
+    if error_file.exists():
+        return  # Ray Train's next attempt, after one worker's error that another attempt does not mend
     latest = ray.train.get_checkpoint()
     try:
         if latest is None:
@@ -79,10 +99,14 @@ def _train_on_worker(config: dict[str, Any]) -> None:
         else:
             with latest.as_directory() as folder:
                 run_worker(job, _save_checkpoint, Path(folder), _Preemption())
+    except LoneWorkerError as error:
+        error_file.write_text(str(error), encoding="utf-8")
+        if ray.train.get_context().get_world_size() > 1:
+            raise  # so that Ray Train stops the others, which wait for this one
     except UserError as error:
         # Raised, it would be taken for a lost worker and tried again; all workers come here together.
         if ray.train.get_context().get_world_rank() == 0:
-            (Path(job.export_folder) / ERROR_FILE).write_text(str(error), encoding="utf-8")
+            error_file.write_text(str(error), encoding="utf-8")
 
 
 @contextmanager

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, duration
@@ -16,11 +15,13 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
-from alpagasus_ray.train.base_models import check_base_model, fingerprint, torch_has_cuda
-from alpagasus_ray.train.checkpoint_storage import checkpoint_storage
+from alpagasus_ray.train.base_models import check_base_model, fingerprint
+from alpagasus_ray.train.checking import check_cluster, check_inputs, worker_resource
+from alpagasus_ray.train.checkpoint_storage import CheckpointStorage, checkpoint_storage
 from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.metrics import last_metrics, read_metrics
+from alpagasus_ray.train.model_card import CARD_FILE
 from alpagasus_ray.train.ray_workers import fit
 
 POLL_EVERY_S = 0.5
@@ -30,12 +31,15 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
     """Commit RUN/models/<arm>/, a Hugging Face folder, and return its manifest.
 
     Started again after a crash, it goes on from the last checkpoint. Raises UserError, before a worker
-    starts, for a base model that cannot be loaded and for more workers than the cluster has room for.
+    starts, for what checking.py looks for: room on the cluster, tokenizer, rows, prompts.
     """
     rows = run.require(run.arm(arm), f"select --arm {arm}")
     model, base = base_model(run, recipe)
     own = read_deepspeed_config(recipe.train.deepspeed_config)
     settings = {**recipe.train.shapes_result(), "base_model": base, **({"deepspeed": own} if own else {})}
+    row_form = RowForm.from_json(rows.details.get("row_form"))
+    folder, train_file = run.local_path(run.model(arm)), run.local_path(f"{run.arm(arm)}/train.json")
+    job = TrainJob(model, str(train_file), str(folder), recipe.train, row_form, own)
     # Each strategy has checkpoints of its own form; other workers or micro-batches can go on from them.
     attempt = settings_hash({**settings, "strategy": recipe.train.strategy, "rows": rows.content})
     manifest, worked = run.make(
@@ -43,8 +47,8 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         "train",
         settings,
         {run.arm(arm): rows},
-        lambda: _train(run, recipe.train, own, arm, model, attempt, session, console),
-        check=lambda: _check(run, recipe.train, arm, attempt, session),
+        lambda: _train(run, job, arm, attempt, session, console),
+        check=lambda: _check(job, checkpoint_storage(run, recipe.train, arm), attempt, session, console),
     )
     details = manifest.details
     console.say(
@@ -69,52 +73,27 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
     return model, fingerprint(model)
 
 
-def _train(
-    run: RunDirectory,
-    settings: TrainSettings,
-    own: dict[str, Any],
-    arm: str,
-    model: str,
-    attempt: str,
-    session: RaySession,
-    console: Console,
-) -> Made:
-    folder = run.local_path(run.model(arm))
-    train_file = run.local_path(f"{run.arm(arm)}/train.json")
-    summary = run.require(run.arm(arm), f"select --arm {arm}").details
-    row_form = RowForm.from_json(summary.get("row_form"))
-    job = TrainJob(model, str(train_file), str(folder), settings, row_form, own)
-    storage = checkpoint_storage(run, settings, arm)
+def _check(
+    job: TrainJob, storage: CheckpointStorage, attempt: str, session: RaySession, console: Console
+) -> None:
     storage.prepare(attempt)
+    check_cluster(job.settings, session.connect())
+    if set_aside := check_inputs(job):
+        console.say(f"train: {set_aside}")
+
+
+def _train(
+    run: RunDirectory, job: TrainJob, arm: str, attempt: str, session: RaySession, console: Console
+) -> Made:
+    folder = Path(job.export_folder)
+    storage = checkpoint_storage(run, job.settings, arm)
     with _shown_progress(folder / METRICS_FILE, arm, console):
-        fit(job, storage, attempt, _resource(session.connect()) == "GPU")
+        fit(job, storage, attempt, worker_resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():
         raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
-    if not settings.keep_checkpoints:
+    if not job.settings.keep_checkpoints:
         storage.drop(attempt)
-    return _made(run, arm, settings)
-
-
-def _resource(resources: Mapping[str, float]) -> str:
-    """Return what each worker takes one of."""
-    return "GPU" if resources.get("GPU", 0) > 0 and torch_has_cuda() else "CPU"
-
-
-def _check(run: RunDirectory, settings: TrainSettings, arm: str, attempt: str, session: RaySession) -> None:
-    """Raise UserError where the storage or the cluster will not do."""
-    checkpoint_storage(run, settings, arm).prepare(attempt)
-    resources = session.connect()
-    resource = _resource(resources)
-    there = int(resources.get(resource, 0))
-    if (settings.min_workers or settings.workers) > there:
-        raise UserError(
-            f"training wants {settings.min_workers or settings.workers} workers and the cluster has {there} "
-            f"{resource}s: set --workers {max(there, 1)}, or add nodes"
-        )
-    if settings.offload != "none" and resource == "CPU":
-        raise UserError(
-            "train.offload moves memory from GPUs to the hosts, and here are no GPUs: leave it out"
-        )
+    return _made(run, arm, job.settings)
 
 
 @contextmanager
@@ -141,7 +120,8 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
     folder = run.local_path(run.model(arm))
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     last = read_metrics(folder / METRICS_FILE)[-1]
-    weights = [name for name in run.list_files(run.model(arm)) if name not in (METRICS_FILE, SUMMARY_FILE)]
+    about = (METRICS_FILE, SUMMARY_FILE, CARD_FILE)
+    weights = [name for name in run.list_files(run.model(arm)) if name not in about]
     return Made(
         counts={
             "examples": summary["examples"],

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.adapters import merged, quantization_config, save_adapter, with_adapter
+from alpagasus_ray.train.adapters import quantization_config, with_adapter
+from alpagasus_ray.train.checking import no_bf16_line
 from alpagasus_ray.train.engines.base import Engine
 from alpagasus_ray.train.engines.deepspeed import DeepSpeedEngine
 from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
 from alpagasus_ray.train.engines.single import SingleEngine
 from alpagasus_ray.train.examples import build_examples
-from alpagasus_ray.train.job import METRICS_FILE, SUMMARY_FILE, TrainJob
+from alpagasus_ray.train.exporting import export
+from alpagasus_ray.train.job import METRICS_FILE, LoneWorkerError, TrainJob
 from alpagasus_ray.train.loop import Callbacks, never, train
 from alpagasus_ray.train.metrics import MetricsFile, StepMetrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
+from alpagasus_ray.train.out_of_memory import out_of_memory_told
 
 ENGINES: dict[str, Callable[[Any, TrainJob, torch.device], Engine]] = {
     "fsdp": lambda model, job, device: Fsdp2Engine(model, job.settings, device),
@@ -50,40 +51,50 @@ def run_worker(
     settings = job.settings
     torch.set_num_threads(settings.threads_per_worker)
     torch.manual_seed(settings.seed)
+    device = _device(settings.precision)
     tokenizer = load_tokenizer(job.model)
     rows = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
-    examples, dropped = build_examples(rows, tokenizer, settings.max_length_tokens, job.row_form)
+    examples, dropped = build_examples(
+        rows, tokenizer, settings.max_length_tokens, job.row_form, settings.template
+    )
     if not examples:
         raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
-    model = model_to_train(job, tokenizer)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    engine = ENGINES[settings.strategy](model, job, _device())
-    state = engine.load(checkpoint) if checkpoint else None
+    with out_of_memory_told(settings, device, lambda: "while the model was loaded"):
+        model = model_to_train(job, tokenizer)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        engine = ENGINES[settings.strategy](model, job, device)
+        state = engine.load(checkpoint) if checkpoint else None
+    first_step = done_steps = state["step"] if state else 0
     metrics = MetricsFile(Path(job.export_folder) / METRICS_FILE, engine.rank == 0)
     metrics.start(checkpoint)
+
+    def on_step(step_metrics: StepMetrics) -> None:
+        nonlocal done_steps
+        metrics.add(step_metrics)
+        done_steps = step_metrics.step
 
     def on_checkpoint(loop_state: dict[str, Any], step_metrics: StepMetrics) -> None:
         with save_checkpoint(step_metrics) as folder:
             engine.save(folder, loop_state)
             metrics.copy_into(folder)
 
-    callbacks = Callbacks(metrics.add, on_checkpoint, wants_checkpoint)
-    train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state)
-    export(engine, model, tokenizer, job)
-    if engine.rank == 0:
-        summary = {
-            "examples": len(examples),
-            "dropped": dropped,
-            "target_tokens": sum(example.num_target_tokens for example in examples),
-            "parameters": num_parameters,
-            "trained_parameters": num_trained,
-            "world_size": engine.world_size,
-            "sharded_tensors": sum(isinstance(one, DTensor) for one in model.parameters()),
-            "tensors": sum(1 for _ in model.parameters()),
-            "resumed_from_step": state["step"] if state else 0,
-        }
-        (Path(job.export_folder) / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
+    callbacks = Callbacks(on_step, on_checkpoint, wants_checkpoint)
+    with out_of_memory_told(settings, device, lambda: f"at step {done_steps + 1}"):
+        train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state)
+    summary = {
+        "examples": len(examples),
+        "dropped": dropped,
+        "target_tokens": sum(example.num_target_tokens for example in examples),
+        "parameters": num_parameters,
+        "trained_parameters": num_trained,
+        "world_size": engine.world_size,
+        "sharded_tensors": sum(isinstance(one, DTensor) for one in model.parameters()),
+        "tensors": sum(1 for _ in model.parameters()),
+        "resumed_from_step": first_step,
+    }
+    with out_of_memory_told(settings, device, lambda: "after the last step, while the model was written"):
+        export(engine, model, tokenizer, job, summary)
 
 
 def model_to_train(job: TrainJob, tokenizer: Any) -> Any:
@@ -92,35 +103,10 @@ def model_to_train(job: TrainJob, tokenizer: Any) -> Any:
     return model if job.settings.lora is None else with_adapter(model, job.settings.lora)
 
 
-def export(engine: Engine, model: Any, tokenizer: Any, job: TrainJob) -> None:
-    """Write the trained model as a Hugging Face folder, in the precision it was trained with.
-
-    Adapters are merged into the base model, or written alone, as the recipe says.
-    """
-    weights, lora, folder = engine.full_weights(), job.settings.lora, Path(job.export_folder)
-    if engine.rank == 0:
-        if lora is not None and not lora.merge:
-            save_adapter(model, weights, folder)
-        elif lora is not None:
-            whole = merged(load_model(job.model, tokenizer), lora, weights)
-            _save(whole, whole.state_dict(), folder, job.settings)
-        else:
-            _save(model, weights, folder, job.settings)
-        tokenizer.save_pretrained(folder)
-    if dist.is_initialized():
-        dist.barrier()
-
-
-def _save(model: Any, weights: Mapping[str, torch.Tensor], folder: Path, settings: TrainSettings) -> None:
-    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    model.config.use_cache = True
-    model.save_pretrained(folder, state_dict={name: tensor.to(dtype) for name, tensor in weights.items()})
-    # save_pretrained writes the live model's dtype over the config's; these weights have another.
-    model.config.dtype = dtype
-    model.config.save_pretrained(folder)
-
-
-def _device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+def _device(precision: str) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise LoneWorkerError(no_bf16_line(torch.cuda.get_device_name(device)))
+    return device

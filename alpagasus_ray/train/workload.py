@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.token_counts import tokenizer_of_file
 from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.base_models import base_model_file
 from alpagasus_ray.train.batches import BatchPlan
 from alpagasus_ray.train.examples import Example, build_examples
 from alpagasus_ray.train.memory import Pass
@@ -59,7 +61,11 @@ class Counted:
 
 
 def count_examples(
-    rows: Sequence[Mapping[str, Any]], tokenizer: Any, max_length_tokens: int, form: RowForm = ALPACA
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    max_length_tokens: int,
+    form: RowForm = ALPACA,
+    template: str = "alpaca",
 ) -> Counted:
     """Return the examples of up to SAMPLE_SIZE rows, evenly drawn; `tokenizer` as build_examples wants it.
 
@@ -67,7 +73,7 @@ def count_examples(
     """
     counted = min(SAMPLE_SIZE, len(rows))
     sample = [rows[number * len(rows) // counted] for number in range(counted)]
-    examples, _ = build_examples(sample, tokenizer, max_length_tokens, form)
+    examples, _ = build_examples(sample, tokenizer, max_length_tokens, form, template)
     if not examples:
         raise UserError(
             f"no row is left to train on: every prompt fills train.max_length_tokens ({max_length_tokens})"
@@ -137,10 +143,23 @@ class FileTokenizer:
 
     encode: Callable[..., Any]
     eos_token_id: int
+    bos_token_id: int | None = None
 
     def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
         """Return the ids of a text, as `input_ids`."""
         return {"input_ids": self.encode(text, add_special_tokens=add_special_tokens).ids}
+
+
+def planning_tokenizer(run: RunDirectory, settings: TrainSettings) -> Any:
+    """Return the base model's tokenizer for build_examples; raises UserError as read_tokenizer does."""
+    names = ("tokenizer.json", "tokenizer_config.json")
+    file, config_file = (base_model_file(run, settings, name) for name in names)
+    if settings.template == "alpaca":
+        return read_tokenizer(file, config_file)
+    # Imported here: it brings torch, and only chat templates need all of transformers.
+    from alpagasus_ray.train.models import load_tokenizer
+
+    return load_tokenizer(str(file.parent))
 
 
 def read_tokenizer(file: Path, config_file: Path) -> FileTokenizer:
@@ -153,8 +172,13 @@ def read_tokenizer(file: Path, config_file: Path) -> FileTokenizer:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{config_file} cannot be read: {error}") from error
-    eos = config.get("eos_token")
-    eos_id = tokenizer.token_to_id(str(eos["content"] if isinstance(eos, dict) else eos))
+    eos_id, bos_id = (_token_id(tokenizer, config.get(name)) for name in ("eos_token", "bos_token"))
     if eos_id is None:
         raise UserError(f"{config_file}: the tokenizer has no EOS token, so no answer would ever end")
-    return FileTokenizer(tokenizer.encode, eos_id)
+    return FileTokenizer(tokenizer.encode, eos_id, bos_id)
+
+
+def _token_id(tokenizer: Any, token: object) -> int | None:
+    """Return the id of a token as tokenizer_config.json names it: as text, or as an object with its text."""
+    found: int | None = tokenizer.token_to_id(str(token["content"] if isinstance(token, dict) else token))
+    return found

@@ -34,6 +34,7 @@ class Bench:
         self.run, self.console, self.endpoint, self._folder = run, console, endpoint, folder
         self.settings: dict[str, Any] = {"base_url": endpoint.base_url, "max_retries": 0}
         self.serve: dict[str, Any] = {}
+        self.train: dict[str, Any] = {}
         self.testsets(koala_test_set=KOALA, sinstruct_test_set=SINSTRUCT)
 
     def testsets(self, **testsets: list[dict[str, Any]]) -> None:
@@ -48,7 +49,9 @@ class Bench:
         return Generation(self.run, self.recipe(**changed), arm)
 
     def recipe(self, **changed: Any) -> Recipe:
-        return parse_recipe({"generate": {**self.settings, **changed}, "serve": self.serve})
+        return parse_recipe(
+            {"generate": {**self.settings, **changed}, "serve": self.serve, "train": self.train}
+        )
 
     def make(self, arm: str = "filtered", **changed: Any) -> Manifest:
         return self.generation(arm, **changed).make(self.endpoint.base_url, self.console)
@@ -213,6 +216,34 @@ def test_a_model_trained_anew_is_asked_anew(bench: Bench) -> None:
     assert bench.generation(base_url=None).committed() is None
     make()
     assert bench.endpoint.answered.total() == 28
+
+
+@pytest.mark.parametrize("by_recipe", [True, False])
+def test_an_arm_trained_by_its_own_chat_template_is_asked_by_it(bench: Bench, by_recipe: bool) -> None:
+    """As its manifest says; an endpoint of somebody's own, as the recipe does."""
+    bodies: list[Body] = []
+    bench.endpoint.reply = lambda body: bodies.append(body) or "x"  # type: ignore[func-returns-value]
+    if by_recipe:
+        bench.train = {"template": "chat"}
+        bench.make()
+    else:
+        bench.run.make("models/filtered", "train", {"template": "chat"}, {}, Made)
+        bench.make(base_url=None)
+    asked = [body["messages"] for body in bodies]
+    assert len(asked) == 14 and not any("prompt" in body for body in bodies)
+    assert [{"role": "user", "content": "Add {input}.\n\n2, 3"}] in asked
+    assert [{"role": "user", "content": "Say hello."}] in asked
+
+
+def test_what_was_asked_in_the_other_template_is_asked_anew(bench: Bench) -> None:
+    bench.make()
+    bench.train = {"template": "chat"}
+    assert bench.generation().committed() is None
+    bench.train = {"template": "alpaca", "epochs": 7}
+    assert bench.generation().committed() is not None
+    bench.run.make("models/filtered", "train", {"template": "alpaca"}, {}, Made)
+    bench.train = {"template": "chat"}
+    assert bench.generation().committed() is not None, "the trained model knows better than the recipe"
 
 
 def test_how_a_model_is_served_shapes_its_answers(bench: Bench) -> None:

@@ -101,6 +101,7 @@ def test_how_the_work_is_dealt_out_makes_no_other_model(changed: dict[str, Any])
         {"warmup_ratio": 0.1},
         {"weight_decay": 0.1},
         {"max_gradient_norm": 0.3},
+        {"template": "chat"},
     ],
 )
 def test_what_is_learnt_and_how_does(changed: dict[str, Any]) -> None:

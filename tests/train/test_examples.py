@@ -107,6 +107,15 @@ def test_a_prompt_that_fills_the_length_is_dropped_and_counted(tokenizer: TinyTo
     assert dropped == {"prompt fills max_length_tokens": 2}
 
 
+def test_rows_with_an_empty_target_are_dropped_and_counted_and_stop_no_other(
+    tokenizer: TinyTokenizer,
+) -> None:
+    empty = [{**ROWS[0], "output": text} for text in ("", " \n")]
+    examples, dropped = build_examples([empty[0], *ROWS, empty[1], {"instruction": "Add."}], tokenizer, 512)
+    assert examples == build(ROWS, tokenizer)
+    assert dropped == {"output is empty": 2, "output is missing": 1}
+
+
 @pytest.mark.parametrize("room", range(-2, 8))
 def test_at_the_edge_at_least_one_token_is_trained_on(tokenizer: TinyTokenizer, room: int) -> None:
     (whole,) = build(ROWS[:1], tokenizer)

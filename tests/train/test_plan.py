@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import plain_console
@@ -140,6 +140,28 @@ def test_what_is_needed_first_is_said(run: RunDirectory, model: Path, tmp_path: 
         plan_training(run, recipe(None), "full")
     with pytest.raises(UserError, match="--gpu-usd-per-hour"):
         planned(run, model, "h100", -1.0)
+
+
+def test_what_a_training_would_refuse_the_plan_refuses(run: RunDirectory, model: Path) -> None:
+    with pytest.raises(UserError, match=r"300 rows to train on and a global batch takes 301"):
+        planned(run, model, global_batch_size=301)
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(model / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"row \d+ of train\.json.*add_eos_token"):
+        planned(run, model)
+
+
+@pytest.mark.slow
+def test_a_chat_template_is_planned_with(run: RunDirectory, model: Path) -> None:
+    """The prompts are the template's own: two words of marks in place of Alpaca's sentences."""
+    template = (
+        "{% for message in messages %}{{ message['role'] + ' ' + message['content'] + ' </s>' }}{% endfor %}"
+    )
+    config = {"eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    chat, alpaca = (planned(run, model, template=template) for template in ("chat", "alpaca"))
+    assert chat.work.tokens < alpaca.work.tokens
 
 
 def test_a_hub_model_that_is_not_here_is_not_fetched(run: RunDirectory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -97,6 +98,44 @@ def test_a_loss_that_is_not_finite_ends_in_one_line(selected_run: RunDirectory) 
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 2, done.stderr
     assert "not finite at step" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert selected_run.manifest("models/full") is None
+
+
+FAILS_AT_PASS_5 = """
+import importlib.abc, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "alpagasus_ray.train.worker":
+            sys.meta_path.remove(self)
+            import torch
+            passes = []
+            def count(module, args):
+                if type(module).__name__.endswith("LlamaForCausalLM") and torch.distributed.get_rank() == 1:
+                    passes.append(1)
+                    if len(passes) == 5:
+                        raise torch.OutOfMemoryError("CUDA out of memory.")
+            torch.nn.modules.module.register_module_forward_pre_hook(count)
+
+sys.meta_path.insert(0, Finder())
+"""
+"""The second worker finds no memory in its fifth pass: two a step."""
+
+
+def test_one_worker_out_of_memory_stops_all_with_one_line(selected_run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(FAILS_AT_PASS_5)
+    done = subprocess.run(
+        train_command(selected_run),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *sys.path])},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "out of memory on the host at step 3: try train.micro_batch_size=2" in done.stderr
     assert "Traceback" not in done.stderr
     assert selected_run.manifest("models/full") is None
 

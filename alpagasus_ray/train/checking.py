@@ -1,0 +1,119 @@
+"""What would stop a training, looked for before a worker starts. No torch until a tokenizer is loaded."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alpagasus_ray.corpus.row_forms import RejectedRowError, RowForm
+from alpagasus_ray.corpus.triplets import parse_triplet
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.base_models import torch_has_cuda
+from alpagasus_ray.train.job import TrainJob
+from alpagasus_ray.train.parity import check_parity
+from alpagasus_ray.train.prompting import PROMPTINGS
+
+ACCELERATOR = "accelerator_type:"
+"""What the names of a node's kinds of cards begin with among Ray's resources."""
+WITHOUT_BF16 = frozenset({"K80", "P4", "P100", "V100", "T4"})
+"""Ray's names of NVIDIA cards before Ampere, whose tensor cores do not know bfloat16 (CUDA C++ Programming
+Guide, arithmetic throughput by compute capability: from 8.0 on)."""
+
+
+def worker_resource(resources: Mapping[str, float]) -> str:
+    """Return what each worker takes one of: GPU or CPU."""
+    return "GPU" if resources.get("GPU", 0) > 0 and torch_has_cuda() else "CPU"
+
+
+def check_cluster(settings: TrainSettings, resources: Mapping[str, float]) -> None:
+    """Raise UserError for what a cluster with these resources (Ray's) cannot do."""
+    resource = worker_resource(resources)
+    there = int(resources.get(resource, 0))
+    wanted = settings.min_workers or settings.workers
+    if wanted > there:
+        raise UserError(
+            f"training wants {wanted} workers and the cluster has {there} {resource}s: "
+            f"set --workers {max(there, 1)}, or add nodes"
+        )
+    if resource == "CPU":
+        if settings.offload != "none":
+            raise UserError(
+                "train.offload moves memory from GPUs to the hosts, and here are no GPUs: leave it out"
+            )
+        return
+    cards = sorted(name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR))
+    if settings.precision == "bf16" and cards and WITHOUT_BF16.issuperset(cards):
+        raise UserError(no_bf16_line(", ".join(cards)))
+
+
+def no_bf16_line(card: str) -> str:
+    """Return one line on a card that cannot train in bf16."""
+    return (
+        f"train.precision is bf16, which a {card} cannot: set it to fp32, or take cards from Ampere (A100) on"
+    )
+
+
+def check_inputs(job: TrainJob) -> str | None:
+    """Raise UserError where base model, tokenizer and rows do not go together.
+
+    Returns one line on rows that will be set aside, None where there are none. Loads the tokenizer; the
+    weights are not touched.
+    """
+    # Imported here: it brings torch, which a run with nothing to train does not need.
+    from transformers import AutoConfig, AutoTokenizer
+
+    from alpagasus_ray.train.models import load_tokenizer
+
+    rows = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
+    set_aside = check_rows(rows, job.row_form, job.settings)
+    tokenizer = load_tokenizer(job.model)
+    config = AutoConfig.from_pretrained(job.model)
+    check_vocabulary(job.model, tokenizer, config.get_text_config().vocab_size)
+    prompting = PROMPTINGS[job.settings.template](tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        # What will be written, loaded as vLLM loads it: not every tokenizer survives that.
+        template, tokenizer.chat_template = tokenizer.chat_template, prompting.chat_template()
+        tokenizer.save_pretrained(folder)
+        config.save_pretrained(folder)
+        tokenizer.chat_template = template
+        served = AutoTokenizer.from_pretrained(folder)
+    check_parity(rows, job.row_form, job.settings.template, tokenizer, served, job.settings.seed)
+    return set_aside
+
+
+def check_rows(rows: Sequence[Mapping[str, Any]], form: RowForm, settings: TrainSettings) -> str | None:
+    """Return one line on rows that cannot be trained on; raises UserError for too few others."""
+    reasons: Counter[str] = Counter()
+    for row in rows:
+        try:
+            parse_triplet(row, form)
+        except RejectedRowError as error:
+            reasons[str(error)] += 1
+    told = ", ".join(f"{count:,} ({reason})" for reason, count in reasons.most_common())
+    left = len(rows) - reasons.total()
+    if left < settings.global_batch_size:
+        without = f" (without {told})" if told else ""
+        raise UserError(
+            f"the arm has {left:,} rows to train on{without} and a global batch takes "
+            f"{settings.global_batch_size:,}: lower train.global_batch_size, or select more rows"
+        )
+    return f"{reasons.total():,} rows are set aside: {told}" if told else None
+
+
+def check_vocabulary(model: str, tokenizer: Any, num_embeddings: int) -> None:
+    """Raise UserError for a tokenizer with tokens that the model has no embedding for.
+
+    A pad token behind the others is none: where it is missing it is added in the same place, and its
+    embedding with it.
+    """
+    beyond = [number for number in tokenizer.get_vocab().values() if number >= num_embeddings]
+    if beyond and beyond != [tokenizer.pad_token_id]:
+        raise UserError(
+            f"{model}: the tokenizer has {max(beyond) + 1:,} tokens and the model embeddings for "
+            f"{num_embeddings:,}: it is another model's; put the model's own tokenizer beside its weights"
+        )
