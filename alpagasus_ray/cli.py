@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -178,10 +179,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         recipe = _recipe(args, run)
         if args.command in READ_ONLY or (args.command == "train" and args.dry_run):
             args.act(commands.Context(args, run, recipe, console, logs=None))
+            sys.stdout.flush()
             return 0
         logs = Path(run.path("logs")) if run.is_local else Path(tempfile.mkdtemp(prefix="alpagasus-logs-"))
         console = _take_terminal(logs / f"{args.command}.log", args.run_dir)
         args.act(commands.Context(args, run, recipe, console, logs))
+    except BrokenPipeError:
+        # Who read our words has seen enough (`| head`). Python would say so once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except StoppedEarly as stopped:
         console.say(str(stopped))
     except UserError as error:

@@ -20,6 +20,9 @@ NAMED_SECTIONS: dict[str, type[Section]] = {"arms": ArmSettings, "prices": Price
 """Sections of the recipe that hold others by names of the user's own."""
 
 
+NEW_ARM = "A new one wants a rule: alpagasus select --threshold, --keep-share, --top-k or --random"
+
+
 def load_recipe(
     name_or_file: str | None,
     overrides: Sequence[str] = (),
@@ -51,7 +54,7 @@ def load_recipe(
     for arm, settings in (arms or {}).items():
         known = values["arms"] = dict(values.get("arms") or {})
         if "selector" not in settings and arm not in known:
-            raise UserError(f"there is no arm {arm}.{nearest(arm, known)}")
+            raise UserError(f"there is no arm {arm}.{nearest(arm, known)} {NEW_ARM}")
         known[arm] = settings if "selector" in settings else {**known[arm], **settings}
     return parse_recipe(values)
 

@@ -10,7 +10,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 """The name of an arm or a rubric: part of paths and of URLs."""
 
-Url = Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+
+def _is_url(address: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@]+", address):
+        raise ValueError("write it as http://HOST:PORT/v1 or https://..., without a user or key in it")
+    return address
+
+
+Url = Annotated[str, AfterValidator(_is_url)]
 """An endpoint's address; without a user and password, since it is written down."""
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
 """An environment variable's name: a key that was put here by mistake does not look like one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -69,6 +70,8 @@ def find_form(rows: Iterable[Any], forms: Sequence[RowForm], name: str) -> RowFo
     if bad is not None and not columns:
         raise UserError(f"{name}: no row can be read: {bad.reason}")
     shown = ", ".join(sorted(map(str, columns))[:10]) or "none"
+    if len(columns) == 1 and (found := re.search(r"[;\t|]", shown)):
+        shown += f": a CSV file's columns are parted by commas, and this one's by {found[0]!r}?"
     looked_for = "; ".join(form.describe() for form in forms)
     raise UserError(
         f"{name}: no row has the columns that were looked for: {looked_for} (columns found: {shown}); "

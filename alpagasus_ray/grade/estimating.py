@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,15 @@ from alpagasus_ray.corpus.ingest import KeptRow
 from alpagasus_ray.corpus.testsets import Prompt, read_testsets
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.forecasts import Forecast, Workload, forecast
-from alpagasus_ray.grade.guard import MIN_ROWS
+from alpagasus_ray.grade.pilot import PilotSample, planted
 from alpagasus_ray.judge.providers import account_of
 from alpagasus_ray.judge.requests import request_of
 from alpagasus_ray.judge.rubric_files import load_rubrics
-from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
+from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, Rubric
 from alpagasus_ray.llm.chat import Request
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.token_counts import TokenCounter, token_counter
-from alpagasus_ray.recipe import TOYWORLD, CorpusSettings, GuardSettings, JudgeSettings, Recipe
+from alpagasus_ray.recipe import TOYWORLD, CorpusSettings, GradeSettings, JudgeSettings, Recipe
 from alpagasus_ray.storage import Storage
 
 SAMPLE_SIZE = 2_500
@@ -147,30 +148,36 @@ class _RowTally:
 def _grading(run: RunDirectory, recipe: Recipe, rows: Iterable[Mapping[str, str]]) -> Forecast:
     settings = recipe.grade
     counter = token_counter(settings.model, settings.tokenizer)
-    rubrics = load_rubrics(settings)
-    requests = (request_of(row, rubric, settings) for row in rows for rubric in rubrics)
+    if settings.import_reviews is not None:
+        deque(rows, maxlen=0)
+        nobody = "reviews are imported, nobody is asked"
+        return forecast("grade", settings, Workload(0, 0, 0, 0, nobody, 0, nobody), recipe.prices)
+    rubrics, sample = load_rubrics(settings), PilotSample(settings.guard)
     replies = _LedgerReplies(Storage(recipe.ledger or run.ledger).child_uri(account_of(settings)))
-    prompts, num_known = _SampledSum(), 0
-    for chunk in _chunks(requests, CHUNK):
-        unknown = replies.without_known(chunk)
-        num_known += len(chunk) - len(unknown)
-        for request in unknown:
+    prompts, calls = _SampledSum(), 0
+    for chunk in _chunks(_grading_requests(rows, rubrics, settings, sample), CHUNK):
+        calls += len(chunk)
+        for request in replies.without_known(chunk):
             _add_prompt(prompts, request, counter)
     reply_tokens, by = replies.mean_tokens() or _assumed(GRADING_REPLY_TOKENS, settings)
-    # The guard asks about spoilt rows too: each as long as the others, and known where all of them are.
-    num_spoilt = _num_spoilt((prompts.num_texts + num_known) // len(rubrics), settings.guard) * len(rubrics)
-    num_new = prompts.num_texts + (num_spoilt if prompts.num_texts else 0)
-    tokens = prompts.tokens * num_new / max(1, prompts.num_texts)
-    calls = prompts.num_texts + num_known + num_spoilt
-    work = Workload(calls, calls - num_new, tokens, tokens, counter.method, reply_tokens, by)
+    tokens = prompts.tokens
+    work = Workload(calls, calls - prompts.num_texts, tokens, tokens, counter.method, reply_tokens, by)
     return forecast("grade", settings, work, recipe.prices)
 
 
-def _num_spoilt(num_rows: int, guard: GuardSettings) -> int:
-    """Return how many spoilt rows the guard has judged for each rubric (see pilot.py)."""
-    if guard.action == "off" or num_rows < MIN_ROWS:
-        return 0
-    return min(guard.planted_rows, guard.pilot_rows, num_rows)
+def _grading_requests(
+    rows: Iterable[Mapping[str, str]], rubrics: Sequence[Rubric], settings: GradeSettings, sample: PilotSample
+) -> Iterator[Request]:
+    """Yield what is asked about the rows, and then about those that the guard spoils on purpose."""
+    for row in rows:
+        sample.add(row)
+        yield from (request_of(row, rubric, settings) for rubric in rubrics)
+    guard = settings.guard
+    for rubric in rubrics:
+        if "output" in rubric.fields:
+            fields = [{name: row[name] for name in ("id", *rubric.fields)} for row in sample.rows()]
+            for one in planted(fields, guard.planted_rows, guard.seed):
+                yield request_of(one.row, rubric, settings)
 
 
 def _comparing(recipe: Recipe, tally: _RowTally) -> Forecast | None:

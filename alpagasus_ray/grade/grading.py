@@ -57,12 +57,16 @@ def grade(
     console.say(
         f"grade: {counts['scored']:,} of {counts['reviews']:,} rows scored "
         f"for {rubric.name} by {settings.model}, "
-        + (f"{counts['asked']:,} asked" if worked else "done before")
+        + (f"{counts['asked']:,} asked{_cost_words(manifest)}" if worked else "done before")
         + (f"; not scored: {describe_failures(manifest.failures)}" if manifest.failures else "")
     )
     if not worked and (line := manifest.details.get("guard", {}).get("complaint")):
         console.say(f"grade: {line}")
     return manifest
+
+
+def _cost_words(manifest: Manifest) -> str:
+    return f" for ${manifest.cost_usd:,.2f}" if manifest.cost_usd else ""
 
 
 def _rows_to_grade(triplets: Manifest) -> int:
@@ -121,7 +125,8 @@ class _Grading:
         self.asked_before.update(row["id"] for row in judged if not row["from_ledger"])
         self.guard = pilot.findings(judged)
         if line := self.guard["complaint"]:
-            if settings.guard.action == "stop":
+            # Where no reply at all could be read nothing can come of the others.
+            if settings.guard.action == "stop" or not self.guard["num_rows"]:
                 raise UserError(f"{line} (what was asked is kept; grade.guard.action=warn goes on)")
             console.say(f"grade: {line}")
 

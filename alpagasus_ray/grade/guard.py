@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alpagasus_ray.recipe import GuardSettings
@@ -86,6 +86,22 @@ def complaint(look: Look, settings: GuardSettings) -> str | None:
         f"the judge scores {look.num_planted} outputs that were spoilt on purpose below the sound ones "
         f"{100 * agreement:.0f} % of the time (50 % is chance): its scores do not tell good rows from bad; "
         f"{WAY_OUT}"
+    )
+
+
+def unreadable_complaint(unreadable: Mapping[str, int], num_rows: int) -> str | None:
+    """Return in one line that most of a judge's replies hold no score that can be read; None where they do.
+
+    `unreadable` counts the replies by the reason, of `num_rows` that were asked for.
+    """
+    count = sum(unreadable.values())
+    if num_rows < MIN_ROWS or 2 * count <= num_rows:
+        return None
+    reason = max(unreadable, key=lambda one: unreadable[one])
+    return (
+        f"{count:,} of the judge's first {num_rows:,} replies hold no score that can be read (mostly: "
+        f"{reason}); see what it says with --limit 5, in RUN/reviews, and mend the rubric's question, scale "
+        "or reader"
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from alpagasus_ray.corpus.triplets import seeded_draw
-from alpagasus_ray.grade.guard import MIN_ROWS, complaint, look
+from alpagasus_ray.grade.guard import MIN_ROWS, complaint, look, unreadable_complaint
+from alpagasus_ray.llm.asking import is_unreadable
 from alpagasus_ray.recipe import GuardSettings
 
 EVASION = "I'm not sure."
@@ -61,6 +64,29 @@ def planted(rows: Sequence[Mapping[str, str]], count: int, seed: int = 0) -> lis
     return spoilt
 
 
+class PilotSample:
+    """The rows of `pilot_rows`, of rows that come one by one and are not kept."""
+
+    def __init__(self, settings: GuardSettings) -> None:
+        self._settings = settings
+        self._num_rows = 0
+        self._last_first: list[tuple[int, int, Mapping[str, str]]] = []
+
+    def add(self, row: Mapping[str, str]) -> None:
+        """Take in a row with an id."""
+        draw = int.from_bytes(seeded_draw(row["id"], self._settings.seed), "big")
+        heapq.heappush(self._last_first, (-draw, self._num_rows, row))
+        self._num_rows += 1
+        if len(self._last_first) > self._settings.pilot_rows:
+            heapq.heappop(self._last_first)
+
+    def rows(self) -> list[Mapping[str, str]]:
+        """Return the rows that would be judged first."""
+        if self._settings.action == "off" or self._num_rows < MIN_ROWS:
+            return []
+        return [row for *_, row in sorted(self._last_first, reverse=True)]
+
+
 class Pilot:
     """The rows to be judged first, and what the judged ones say of the judge."""
 
@@ -84,14 +110,17 @@ class Pilot:
 
         `judged` are the rows of `rows` as the judge gives them back, in any order (see judging.JUDGED).
         """
-        scores = {row["id"]: row["scores"][0] for row in judged if row["scores"]}
+        rows = list(judged)
+        scores = {row["id"]: row["scores"][0] for row in rows if row["scores"]}
+        unreadable = Counter(row["failure"] for row in rows if is_unreadable(row["failure"]))
         twins = [(one.sound_id, one.row["id"]) for one in self._planted]
         spoilt = {id for _, id in twins}
         seen = look(
             [score for id, score in scores.items() if id not in spoilt],
             [(scores[sound], scores[id]) for sound, id in twins if sound in scores and id in scores],
         )
-        return {**asdict(seen), "complaint": complaint(seen, self._settings)}
+        line = unreadable_complaint(unreadable, len(rows)) or complaint(seen, self._settings)
+        return {**asdict(seen), "num_unreadable": unreadable.total(), "complaint": line}
 
 
 def _swapped(row: Mapping[str, str], others: Iterable[Mapping[str, str]]) -> str | None:

@@ -35,6 +35,8 @@ CPUS_PER_ACTOR = 0.25
 REQUESTS_PER_ACTOR = 32
 """In flight. At 200 ms a reply 64 reach 0.93 of an endpoint's limit through one actor, and 0.97 through two
 (benchmarks/grading.py): between replies an actor has its rows to read and to hand on."""
+CHUNK_BYTES = 1 << 14
+"""Judged rows that come to the driver at once: some dozens."""
 STANDING_WITHIN_S = 5.0
 MAX_FIRST = 3
 WAITED_FOR = frozenset({"rate limited", NOT_ASKED})
@@ -132,6 +134,8 @@ def _judged(
 ) -> ray.data.Dataset:
     # No more than its share: the first actor to be up would take what the others could begin with.
     blocks_in_flight = min(BLOCKS_IN_FLIGHT, math.ceil(num_blocks / num_actors))
+    # Or Ray Data keeps an actor's chunks until they make a block of megabytes, and progress stands still.
+    ray.data.DataContext.get_current().target_max_block_size = CHUNK_BYTES
     # Not from_arrow: that starts a task for each block to look at it.
     return ray.data.from_items(list(rows), override_num_blocks=num_blocks).map_batches(
         Judge,

@@ -12,7 +12,7 @@ from itertools import islice
 
 from alpagasus_ray.llm.budget import MAX_PAUSE_S, AccountBudget, Call, Deal, Limits, Want
 from alpagasus_ray.llm.chat import RateLimits
-from alpagasus_ray.llm.job_dollars import HEARTBEAT_S
+from alpagasus_ray.llm.job_dollars import HEARTBEAT_S, LEAST_USD
 
 MAX_WANTS = 256
 PAUSE_SLACK_S = 1.0
@@ -90,6 +90,22 @@ class Allowance:
         until_s = time.monotonic() + min(pause_s, MAX_PAUSE_S)
         self._paused_until_s = max(self._paused_until_s, until_s)
         self._work()
+
+    async def rest(self) -> None:
+        """Tell the budget, where dollars are limited, that nothing is under way any more.
+
+        An actor that has done its work is ended without a word: what it last said it had reserved would
+        count as reserved for a minute, and as spent after that. Does nothing while requests are under way.
+        """
+        while (
+            self._limits.max_cost_usd is not None
+            and not self._waiting
+            and self._reserved_usd < LEAST_USD
+            and self._told != self._state()
+        ):
+            self._work()
+            if self._task is not None:
+                await asyncio.wait([self._task])
 
     async def close(self) -> None:
         """Say the last word to the account, and end."""

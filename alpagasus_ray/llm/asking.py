@@ -121,7 +121,11 @@ class Asker:
             task.exception()  # looked at: where nobody waits any more, its end was told by another
 
     async def flush(self) -> None:
-        """Return when every reply so far is stored; raises EndpointError where that is not possible."""
+        """Return when every reply so far is stored, and the budget told of it where it was the last.
+
+        Raises EndpointError where that is not possible.
+        """
+        await self._allowance.rest()
         if self._ledger is None or self._ledger.files.is_local:
             return
         try:
@@ -232,6 +236,11 @@ class Asker:
 def num_passing(failures: Mapping[str, int]) -> int:
     """Return how many of these failures, counted by kind, may pass when asked again."""
     return sum(count for kind, count in failures.items() if kind in PASSING_KINDS or kind == NOT_ASKED)
+
+
+def is_unreadable(failure: str | None) -> bool:
+    """Return whether a failure is a reply that came, in which no score could be read."""
+    return failure is not None and failure.startswith(UNREADABLE)
 
 
 def failure_kind(failure: str) -> str:

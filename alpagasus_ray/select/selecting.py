@@ -18,6 +18,7 @@ from alpagasus_ray.judge.rubric_files import load_rubric
 from alpagasus_ray.llm.asking import SET_ASIDE
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import ArmSettings, Recipe
+from alpagasus_ray.recipe_files import NEW_ARM
 from alpagasus_ray.schemas import DROPPED
 from alpagasus_ray.select.selectors import SELECTORS, Candidate, Selection
 
@@ -83,7 +84,7 @@ def arm_settings(recipe: Recipe, arm: str) -> ArmSettings:
     """Return the settings of an arm; raises UserError that names the nearest one."""
     if arm not in recipe.arms:
         known = nearest(arm, recipe.arms) if recipe.arms else " The recipe has no arms yet."
-        raise UserError(f"there is no arm {arm}.{known}")
+        raise UserError(f"there is no arm {arm}.{known} {NEW_ARM}")
     return recipe.arms[arm]
 
 

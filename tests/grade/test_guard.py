@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpagasus_ray.grade.guard import MIN_PLANTED, MIN_ROWS, complaint, look
+from alpagasus_ray.grade.guard import MIN_PLANTED, MIN_ROWS, complaint, look, unreadable_complaint
 from alpagasus_ray.recipe import GuardSettings
 
 SETTINGS = GuardSettings()
@@ -130,3 +130,12 @@ def test_turned_round_agreement_is_the_rest(pairs: list[tuple[int, int]]) -> Non
     turned = look([], [(spoilt, own) for own, spoilt in pairs]).planted_agreement
     assert agreement is not None and turned is not None
     assert agreement + turned == pytest.approx(1.0)
+
+
+def test_replies_without_a_score_are_complained_of_when_they_are_most() -> None:
+    assert unreadable_complaint({}, 240) is None
+    assert unreadable_complaint({"unreadable: no score": 120}, 240) is None
+    assert unreadable_complaint({"unreadable: no score": MIN_ROWS - 1}, MIN_ROWS - 1) is None
+    line = unreadable_complaint({"unreadable: no score": 130, "unreadable: several scores": 9}, 240)
+    assert line is not None and line.startswith("139 of the judge's first 240 replies")
+    assert "(mostly: unreadable: no score)" in line

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from alpagasus_ray.corpus.ingest import KeptRow, ingest
 from alpagasus_ray.corpus.toyworld import generate_rows
-from alpagasus_ray.grade.pilot import EVASION, Pilot, pilot_rows, planted
+from alpagasus_ray.grade.guard import MIN_ROWS
+from alpagasus_ray.grade.pilot import EVASION, Pilot, PilotSample, pilot_rows, planted
 from alpagasus_ray.judge.answer_key import AnswerKeyChat
 from alpagasus_ray.judge.rubrics import RUBRICS
 from alpagasus_ray.judge.scores import READERS
@@ -111,7 +112,8 @@ def test_a_rubric_that_shows_no_output_has_nothing_planted() -> None:
 
 def judged(id: str, score: float | None, from_ledger: bool = False, text: str | None = "4") -> dict[str, Any]:
     scores = None if score is None else [score]
-    return {"id": id, "scores": scores, "from_ledger": from_ledger, "text": text}
+    failure = None if scores else "timeout: no reply in time" if text is None else "unreadable: no score"
+    return {"id": id, "scores": scores, "failure": failure, "from_ledger": from_ledger, "text": text}
 
 
 def test_planted_rows_are_compared_with_their_twins_and_counted_apart() -> None:
@@ -154,5 +156,29 @@ async def answer_key(rows: list[dict[str, Any]], rubric: str) -> list[dict[str, 
     chat, found = AnswerKeyChat(), []
     for one in rows:
         reply = await chat.complete(Request(RUBRICS[rubric].render(one), "answer-key", Sampling(256)))
-        found.append({"id": one["id"], "scores": READERS["robust"](reply.text, RUBRICS[rubric])})
+        scores = READERS["robust"](reply.text, RUBRICS[rubric])
+        found.append({"id": one["id"], "scores": scores, "failure": None})
     return found
+
+
+def test_a_judge_whose_words_hold_no_score_is_found_out() -> None:
+    pilot = Pilot(table([row(number) for number in range(100)]), GuardSettings())
+    rows = [judged(id, None, text="Fine.") for id in ids(pilot.rows)]
+    findings = pilot.findings(rows)
+    assert (findings["num_rows"], findings["num_unreadable"]) == (0, len(rows))
+    assert "hold no score that can be read" in findings["complaint"]
+    lost = [judged(id, None, text=None) for id in ids(pilot.rows)]
+    assert pilot.findings(lost)["complaint"] is None, "what was never answered is no fault of the rubric's"
+
+
+@given(st.integers(0, 400), st.integers(0, 3))
+def test_rows_that_pass_by_give_the_same_pilot(count: int, seed: int) -> None:
+    settings = GuardSettings(pilot_rows=50, planted_rows=10, seed=seed)
+    sample = PilotSample(settings)
+    rows = [row(number) for number in range(count)]
+    for one in rows:
+        sample.add(one)
+    if count >= MIN_ROWS:
+        assert sample.rows() == pilot_rows(table(rows), settings).to_pylist()
+    else:
+        assert sample.rows() == []

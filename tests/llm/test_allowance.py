@@ -196,3 +196,28 @@ def test_one_dear_request_is_refused_alone_and_later_ones_are_asked() -> None:
     outcomes = run(ask())
     assert [type(one) for one in outcomes if one is not None] == [SpendingLimitError]
     assert isinstance(outcomes[5], SpendingLimitError)
+
+
+def test_a_client_that_rests_holds_no_dollars_back_from_the_others() -> None:
+    dealer, calls = counting_dealer()
+    limits = Limits(max_cost_usd=0.05)
+
+    async def ask() -> int:
+        ended = Allowance(dealer, limits, "job")
+        for _ in range(3):
+            await ended.acquire(WANT)
+        for _ in range(3):
+            ended.settle(WANT, Usage(1, 0.001))
+        await ended.rest()
+        told = len(calls)
+        await ended.rest()
+        assert len(calls) == told, "it had nothing new to say"
+        # Ended without a word, as Ray Data ends its actors. What is left are 0.047 dollars.
+        other = Allowance(dealer, limits, "job")
+        await asyncio.wait_for(asyncio.gather(*(other.acquire(WANT) for _ in range(4))), 2)
+        told = len(calls)
+        await other.rest()
+        assert len(calls) == told, "who has requests under way does not rest"
+        return told
+
+    assert run(ask()) < 12
