@@ -48,6 +48,7 @@ LATE = frozenset(
         ("pipeline", "train.tiny_model"),  # torch, for the toy world's base model only
         ("pipeline", "serve.serving"),  # Ray Serve, where a model has to be served
         ("report.reporting", "report.figures"),  # matplotlib, where a page has to be drawn
+        ("report.reporting", "report.training_figures"),
         ("train.training", "train.worker"),  # torch, in the workers only
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
         ("compare.comparing", "judge.pool"),
@@ -99,13 +100,18 @@ PURE = (
     "train.batches",
     "train.examples",
     "train.fitting",
+    "train.flops",
     "train.gpus",
     "train.job",
     "train.memory",
     "train.metrics",
     "train.model_shape",
     "train.plan",
+    "train.progress",
+    "train.recording",
     "train.schedule",
+    "train.tracking",
+    "train.validation",
     "train.workload",
 )
 """Modules that must load, with all that they import, without Ray, torch or vLLM."""

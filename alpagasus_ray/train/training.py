@@ -21,17 +21,19 @@ from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
 from alpagasus_ray.train.base_models import check_base_model, fingerprint, torch_has_cuda
 from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
-from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob
-from alpagasus_ray.train.metrics import StepMetrics, last_metrics, read_metrics
-
-POLL_EVERY_S = 0.5
+from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob, is_record
+from alpagasus_ray.train.metrics import SCALARS, StepMetrics, read_metrics, scalars
+from alpagasus_ray.train.progress import shown_progress
+from alpagasus_ray.train.recording import tracker_failures
+from alpagasus_ray.train.tracking import check_trackers
 
 
 def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, console: Console) -> Manifest:
     """Commit RUN/models/<arm>/, a Hugging Face folder, and return its manifest.
 
     Started again after a crash, it goes on from the last checkpoint. Raises UserError, before a worker
-    starts, for a base model that cannot be loaded and for more workers than the cluster has room for.
+    starts, for a base model that cannot be loaded, for more workers than the cluster has room for and for a
+    tracker whose package is not installed.
     """
     rows = run.require(run.arm(arm), f"select --arm {arm}")
     model, base = base_model(run, recipe)
@@ -45,7 +47,7 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         settings,
         {run.arm(arm): rows},
         lambda: _train(run, recipe.train, own, arm, model, attempt, session, console),
-        check=lambda: _check_room(recipe.train, session),
+        check=lambda: _check(recipe.train, session),
     )
     details = manifest.details
     console.say(
@@ -87,7 +89,7 @@ def _train(
     job = TrainJob(model, str(train_file), str(folder), settings, row_form, own)
     checkpoints = run.local_path(run.checkpoints(arm))
     _drop_other_attempts(checkpoints, attempt)
-    with _shown_progress(folder / METRICS_FILE, arm, console):
+    with shown_progress(folder, arm, console):
         _fit(job, checkpoints, attempt, _resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():
         raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
@@ -151,17 +153,34 @@ def _train_on_worker(config: dict[str, Any]) -> None:
             yield Path(folder)
             ray.train.report({"step": metrics.step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
+    on_step = _ray_metrics(Path(job.export_folder).name)
     latest = ray.train.get_checkpoint()
     try:
         if latest is None:
-            run_worker(job, save_checkpoint, None)
+            run_worker(job, save_checkpoint, None, on_step)
         else:
             with latest.as_directory() as folder:
-                run_worker(job, save_checkpoint, Path(folder))
+                run_worker(job, save_checkpoint, Path(folder), on_step)
     except UserError as error:
         # Raised, it would be taken for a lost worker and tried again; all workers come here together.
         if ray.train.get_context().get_world_rank() == 0:
             (Path(job.export_folder) / ERROR_FILE).write_text(str(error), encoding="utf-8")
+
+
+def _ray_metrics(arm: str) -> Callable[[StepMetrics], None]:
+    """Return what keeps Ray's own metrics (ray_alpagasus_train_loss, ...) at the last step of an arm."""
+    from ray.util.metrics import Gauge
+
+    gauges = {
+        name: Gauge(f"alpagasus_train_{name}", f"{name} of the last step of training", ("arm",))
+        for name in SCALARS
+    }
+
+    def show(metrics: StepMetrics) -> None:
+        for name, value in scalars(metrics.to_dict()).items():
+            gauges[name].set(value, {"arm": arm})
+
+    return show
 
 
 def _resource(resources: Mapping[str, float]) -> str:
@@ -169,7 +188,8 @@ def _resource(resources: Mapping[str, float]) -> str:
     return "GPU" if resources.get("GPU", 0) > 0 and torch_has_cuda() else "CPU"
 
 
-def _check_room(settings: TrainSettings, session: RaySession) -> None:
+def _check(settings: TrainSettings, session: RaySession) -> None:
+    check_trackers(settings.trackers)
     resources = session.connect()
     resource = _resource(resources)
     there = int(resources.get(resource, 0))
@@ -193,34 +213,15 @@ def _drop_other_attempts(checkpoints: Path, attempt: str) -> None:
     checkpoints.mkdir(parents=True, exist_ok=True)
 
 
-@contextmanager
-def _shown_progress(metrics_file: Path, arm: str, console: Console) -> Iterator[None]:
-    """Show the steps that the first worker writes down, while the trainer runs."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        with console.progress(f"train {arm}", 0, "steps") as progress:
-            while not stop.wait(POLL_EVERY_S):
-                if last := last_metrics(metrics_file):
-                    progress.show(last["step"], f"loss {last['loss']:.3f}", total=last["num_steps"])
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
-
-
 def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
     folder = run.local_path(run.model(arm))
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     last = read_metrics(folder / METRICS_FILE)[-1]
-    weights = [name for name in run.list_files(run.model(arm)) if name not in (METRICS_FILE, SUMMARY_FILE)]
+    weights = [name for name in run.list_files(run.model(arm)) if not is_record(name)]
     return Made(
         counts={
             "examples": summary["examples"],
+            "validation_examples": summary["validation_examples"],
             "dropped_examples": sum(summary["dropped"].values()),
             "steps": last["num_steps"],
             "target_tokens": summary["target_tokens"],
@@ -229,6 +230,7 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
         details={
             "train_time_s": last["train_time_s"],
             "final_loss": last["loss"],
+            "validation_loss": last["validation_loss"],
             "model": settings.model,
             "workers": summary["world_size"],
             "strategy": settings.strategy,
@@ -236,6 +238,7 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
             "trained_parameters": summary["trained_parameters"],
             "sharded_tensors": f"{summary['sharded_tensors']} of {summary['tensors']}",
             "resumed_from_step": summary["resumed_from_step"],
+            "tracker_failures": tracker_failures(folder),
         },
         content=run.content_of_files(run.model(arm), weights),
     )

@@ -21,10 +21,13 @@ from alpagasus_ray.train.engines.deepspeed import DeepSpeedEngine
 from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
 from alpagasus_ray.train.engines.single import SingleEngine
 from alpagasus_ray.train.examples import build_examples
-from alpagasus_ray.train.job import METRICS_FILE, SUMMARY_FILE, TrainJob
+from alpagasus_ray.train.job import SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.loop import Callbacks, train
-from alpagasus_ray.train.metrics import MetricsFile, StepMetrics
+from alpagasus_ray.train.measuring import meter_of
+from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
+from alpagasus_ray.train.recording import recording
+from alpagasus_ray.train.validation import hold_out
 
 ENGINES: dict[str, Callable[[Any, TrainJob, torch.device], Engine]] = {
     "fsdp": lambda model, job, device: Fsdp2Engine(model, job.settings, device),
@@ -36,11 +39,16 @@ SaveCheckpoint = Callable[[StepMetrics], AbstractContextManager[Path]]
 """Gives a folder to fill, and keeps it as the newest checkpoint when the block is left."""
 
 
-def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path | None) -> None:
+def run_worker(
+    job: TrainJob,
+    save_checkpoint: SaveCheckpoint,
+    checkpoint: Path | None,
+    on_step: Callable[[StepMetrics], None] = lambda _: None,
+) -> None:
     """Train one arm as one of the workers; the first worker exports the model at the end.
 
     torch.distributed is initialised by the caller where the strategy needs it. `checkpoint` is the
-    folder to go on from.
+    folder to go on from. `on_step` is called on the first worker after each step.
     """
     settings = job.settings
     torch.set_num_threads(settings.threads_per_worker)
@@ -50,25 +58,27 @@ def run_worker(job: TrainJob, save_checkpoint: SaveCheckpoint, checkpoint: Path 
     examples, dropped = build_examples(rows, tokenizer, settings.max_length_tokens, job.row_form)
     if not examples:
         raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
+    examples, held_out = hold_out(examples, settings.validation_share, settings.seed)
     model = model_to_train(job, tokenizer)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     engine = ENGINES[settings.strategy](model, job, _device())
     state = engine.load(checkpoint) if checkpoint else None
-    metrics = MetricsFile(Path(job.export_folder) / METRICS_FILE, engine.rank == 0)
-    metrics.start(checkpoint)
+    meter = meter_of(model, settings, engine.device, engine.world_size)
+    with recording(job, engine.rank == 0, checkpoint, on_step) as records:
 
-    def on_checkpoint(loop_state: dict[str, Any], step_metrics: StepMetrics) -> None:
-        with save_checkpoint(step_metrics) as folder:
-            engine.save(folder, loop_state)
-            metrics.copy_into(folder)
+        def on_checkpoint(loop_state: dict[str, Any], step_metrics: StepMetrics) -> None:
+            with save_checkpoint(step_metrics) as folder:
+                engine.save(folder, loop_state)
+                records.copy_into(folder)
 
-    callbacks = Callbacks(on_step=metrics.add, on_checkpoint=on_checkpoint)
-    train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state)
+        callbacks, pad = Callbacks(records.add, on_checkpoint), tokenizer.pad_token_id
+        train(engine, examples, settings, pad, callbacks, state, validation=held_out, meter=meter)
     export(engine, model, tokenizer, job)
     if engine.rank == 0:
         summary = {
             "examples": len(examples),
+            "validation_examples": len(held_out),
             "dropped": dropped,
             "target_tokens": sum(example.num_target_tokens for example in examples),
             "parameters": num_parameters,
