@@ -87,6 +87,7 @@ def training_curves(arm: Arm) -> Picture:
             if len(drawn) > 1:
                 axes.legend(ncols=2, loc="upper right", handlelength=2.6)
             axes.set_title(title)
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.margins(x=0.02)
             plain_grid(axes, "y")
         stacked[-1].set_xlabel("optimizer step")
