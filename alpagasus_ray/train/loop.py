@@ -53,32 +53,29 @@ def train(
     first_step = state["step"] if state else 0
     started_s = time.monotonic() - (state["train_time_s"] if state else 0.0)
     order: list[int] = []
-    held_out = _whole_batch(validation, settings, engine)
+    measure_validation = _validation(engine, validation, settings, pad_token_id)
     for step in range(first_step, num_steps):
         epoch, step_of_epoch = divmod(step, plan.steps_per_epoch)
         if step_of_epoch == 0 or not order:
             order = plan.epoch_order(epoch)
         step_started_s = time.monotonic()
         batch = plan.global_batch(order, step_of_epoch, examples, engine.rank, engine.world_size)
-        loss = _mean_loss(engine, engine.backward, batch, examples, pad_token_id)
+        loss = _mean_loss(engine.backward, engine, batch, examples, pad_token_id)
         _check_finite(loss, step + 1, settings)
         learning_rate = cosine_with_warmup(step, num_steps, warmup, settings.learning_rate)
         norm = engine.step(learning_rate, settings.max_gradient_norm)
         rates = meter.rates(batch, time.monotonic() - step_started_s)
         is_checkpoint = _is_checkpoint_due(step + 1, num_steps, plan, settings)
-        validation_loss = None
-        if held_out is not None and is_checkpoint:
-            validation_loss = _mean_loss(engine, engine.evaluate, held_out, validation, pad_token_id)
         metrics = StepMetrics(
             step=step + 1,
             num_steps=num_steps,
             epoch=round((step + 1) / plan.steps_per_epoch, 4),
             loss=loss,
+            validation_loss=measure_validation() if is_checkpoint else None,
             learning_rate=learning_rate,
             gradient_norm=norm,
             target_tokens=batch.num_target_tokens,
             train_time_s=round(time.monotonic() - started_s, 3),
-            validation_loss=validation_loss,
             **rates,
         )
         callbacks.on_step(metrics)
@@ -99,17 +96,20 @@ def _batch_plan(
     )
 
 
-def _whole_batch(examples: Sequence[Example], settings: TrainSettings, engine: Engine) -> GlobalBatch | None:
-    """Return this worker's part of all examples as one batch; None where there are none."""
+def _validation(
+    engine: Engine, examples: Sequence[Example], settings: TrainSettings, pad_token_id: int
+) -> Callable[[], float | None]:
+    """Return what measures the mean loss on all of the examples at once; None comes of it without any."""
     if not examples:
-        return None
+        return lambda: None
     plan = _batch_plan(len(examples), len(examples), settings, engine)
-    return plan.global_batch(range(len(examples)), 0, examples, engine.rank, engine.world_size)
+    batch = plan.global_batch(range(len(examples)), 0, examples, engine.rank, engine.world_size)
+    return lambda: _mean_loss(engine.evaluate, engine, batch, examples, pad_token_id)
 
 
 def _mean_loss(
-    engine: Engine,
     part_of_loss: Callable[[dict[str, torch.Tensor], int], float],
+    engine: Engine,
     batch: GlobalBatch,
     examples: Sequence[Example],
     pad_token_id: int,
