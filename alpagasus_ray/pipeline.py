@@ -26,6 +26,7 @@ from alpagasus_ray.select.selecting import arm_settings, check_rubric, select
 from alpagasus_ray.serve.endpoint import Endpoint
 from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, models_named_by_folder
 from alpagasus_ray.serve.ports import check_is_loopback, check_port_free
+from alpagasus_ray.train.tracking import check_trackers
 from alpagasus_ray.train.training import base_model, train
 
 
@@ -92,6 +93,7 @@ class Pipeline:
         else:
             reviews_file(self.recipe.grade)
         judge_key(self.recipe.compare)
+        check_trackers(self.recipe.train.trackers)
         if self.recipe.train.model != TOYWORLD:
             base_model(self.run, self.recipe)
         if not self.recipe.generate.testsets:

@@ -69,6 +69,13 @@ class TrainSettings(Section):
     reshard_after_forward: bool = True
     """FSDP2: free each layer's gathered parameters between forward and backward. False gathers them once
     a pass: faster, for more memory."""
+    validation_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the arm's rows that is drawn by the seed and never trained on: the loss on it is measured at
+    each checkpoint."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Where the figures of metrics.jsonl go as well: TensorBoard's files beside it; Weights & Biases and
+    MLflow, which take addresses and keys from their own environment variables (WANDB_API_KEY,
+    MLFLOW_TRACKING_URI)."""
     checkpoint_every_steps: int | None = Field(None, ge=1)
     """None: a checkpoint at the end of every epoch."""
     checkpoint_storage: Address | None = None
@@ -104,11 +111,11 @@ class TrainSettings(Section):
         """Return the settings that change the trained model by more than rounding.
 
         How the work is dealt out (strategy, workers, micro-batches, memory against time) is not among
-        them: a run that ran out of memory goes on with a smaller micro-batch.
+        them: a run that ran out of memory goes on with a smaller micro-batch. Nor is where figures go.
         """
         dealt_out = {"strategy", "workers", "min_workers", "resize_every_s", "threads_per_worker"}
         dealt_out |= {"micro_batch_size", "packing"}
         memory = {"activation_checkpointing", "reshard_after_forward", "zero_stage", "offload"}
         elsewhere = {"model", "deepspeed_config", "max_failures"}
-        elsewhere |= {"checkpoint_every_steps", "checkpoint_storage", "keep_checkpoints"}
+        elsewhere |= {"checkpoint_every_steps", "checkpoint_storage", "keep_checkpoints", "trackers"}
         return self.model_dump(exclude={*elsewhere, *dealt_out, *memory})

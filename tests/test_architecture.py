@@ -51,6 +51,7 @@ LATE = frozenset(
         ("train.ray_workers", "train.worker"),  # torch, in the workers only
         ("train.checking", "train.models"),  # torch, where a training is about to start
         ("train.workload", "train.models"),  # torch, for chat templates
+        ("report.reporting", "report.training_figures"),
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
         ("compare.comparing", "judge.pool"),
         ("generate.generating", "llm.openai_chat"),
@@ -103,6 +104,7 @@ PURE = (
     "train.checking",
     "train.examples",
     "train.fitting",
+    "train.flops",
     "train.gpus",
     "train.job",
     "train.memory",
@@ -112,7 +114,11 @@ PURE = (
     "train.parity",
     "train.plan",
     "train.prompting",
+    "train.progress",
+    "train.recording",
     "train.schedule",
+    "train.tracking",
+    "train.validation",
     "train.workload",
 )
 """Modules that must load, with all that they import, without Ray, torch or vLLM."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import Any
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.manifests import Manifest
 from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.report.curves import Points, number, read_curves
 
 POOLED = "pooled"
-MAX_LOSS_POINTS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +54,10 @@ class Arm:
     train_time_s: float | None
     training: Mapping[str, Any]
     """Counts and details of the training's manifest."""
-    losses: tuple[tuple[int, float], ...]
+    losses: Points
     """(step, training loss), thinned to a few hundred points."""
+    curves: Mapping[str, Points]
+    """As much of validation_loss, learning_rate and gradient_norm, where they are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +139,19 @@ def _arm(run: RunDirectory, name: str, manifests: Mapping[str, Manifest]) -> Arm
     trained, found = manifests.get(run.model(name)), summary.get("found")
     said = {**trained.counts, **trained.details} if trained else {}
     training = {name: None if value != value else value for name, value in said.items()}  # NaN is no JSON
+    curves = read_curves(run, run.model(name)) if trained else {}
     return Arm(
         name=name,
         selector=str(summary.get("selector") or ""),
         settings={**(summary.get("settings") or {}), **({"threshold": found["threshold"]} if found else {})},
         kept=_whole(summary.get("kept")),
         dropped=_whole(summary.get("dropped")),
-        share=_number(summary.get("share")),
-        train_time_s=_number(training.get("train_time_s")),
+        share=number(summary.get("share")),
+        train_time_s=number(training.get("train_time_s")),
         training=training,
-        losses=_losses(run, name) if trained else (),
+        losses=curves.pop("loss", ()),
+        curves=curves,
     )
-
-
-def _losses(run: RunDirectory, arm: str) -> tuple[tuple[int, float], ...]:
-    path = f"{run.model(arm)}/metrics.jsonl"
-    rows = [json.loads(line) for line in run.read_text(path).splitlines()] if run.exists(path) else []
-    # Training that went on from a checkpoint writes the steps since then a second time: the last counts.
-    losses = {row["step"]: _number(row.get("loss")) for row in rows}
-    points = [(step, loss) for step, loss in sorted(losses.items()) if loss is not None]
-    size = math.ceil(len(points) / MAX_LOSS_POINTS) or 1
-    blocks = [points[start : start + size] for start in range(0, len(points), size)]
-    return tuple((block[-1][0], sum(loss for _, loss in block) / len(block)) for block in blocks)
 
 
 def _histogram(
@@ -169,14 +161,14 @@ def _histogram(
     scores = dict(zip(reviews["triplet_id"].to_pylist(), reviews["score"].to_pylist(), strict=True))
     # A row that stands twice in the corpus is graded once; arms count it twice, and so do the bars.
     ids = run.read_tables(run.triplets)["id"].to_pylist() if run.triplets in manifests else list(scores)
-    rows = Counter(_number(scores[id]) for id in ids if id in scores)
+    rows = Counter(number(scores[id]) for id in ids if id in scores)
     unscored = rows.pop(None, 0)
     details = manifests[folder].details
     rubric, _, judge_model = folder.partition("/")[2].partition("--")
     cuts = [
         Cut(arm.name, threshold, arm.kept, arm.share or 0.0)
         for arm in arms
-        if (threshold := _number(arm.settings.get("threshold"))) is not None
+        if (threshold := number(arm.settings.get("threshold"))) is not None
         and arm.kept is not None
         and folder in manifests[run.arm(arm.name)].inputs
     ]
@@ -220,11 +212,11 @@ def _result(testset: str, figures: Mapping[str, Any]) -> Result:
         tie=tie,
         lose=lose,
         failures=_whole(figures.get("failures")) or 0,
-        winning_score=_number(figures.get("winning_score", (win - lose) / n + 1 if n else None)),
-        low=_number(figures.get("winning_score_low")),
-        high=_number(figures.get("winning_score_high")),
-        confidence=_number(figures.get("confidence")) or 0.95,
-        p_exact=_number(figures.get("sign_test_p_exact")),
+        winning_score=number(figures.get("winning_score", (win - lose) / n + 1 if n else None)),
+        low=number(figures.get("winning_score_low")),
+        high=number(figures.get("winning_score_high")),
+        confidence=number(figures.get("confidence")) or 0.95,
+        p_exact=number(figures.get("sign_test_p_exact")),
         flips=_whole(figures.get("flips")),
         first_slot_wins=_whole(figures.get("first_slot_wins")),
         second_slot_wins=_whole(figures.get("second_slot_wins")),
@@ -236,13 +228,6 @@ def _read_json(run: RunDirectory, path: str) -> dict[str, Any]:
     return dict(json.loads(run.read_text(path))) if run.exists(path) else {}
 
 
-def _number(value: object) -> float | None:
-    """Return a finite number, or None: a diverged training's NaN has no place on an axis."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
 def _whole(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
+    found = number(value)
+    return None if found is None else int(found)

@@ -19,7 +19,7 @@ from alpagasus_ray.report.collecting import Pair, collect_arms, collect_histogra
 from alpagasus_ray.report.settings import rules_used, settings_shown
 
 if TYPE_CHECKING:
-    from alpagasus_ray.report.figures import Picture
+    from alpagasus_ray.report.drawing import Picture
 
 STAGES = {
     "triplets": "corpus",
@@ -44,10 +44,7 @@ def write_report(run: RunDirectory, recipe: Recipe) -> Manifest:
         raise UserError(f"{run.uri} holds nothing to report: run `alpagasus grade` or `alpagasus run` first")
     # The page shows times, counts and costs, which are no part of an artifact's content.
     shown = {folder: asdict(manifest) for folder, manifest in manifests.items()}
-    settings = {
-        "pairs": recipe.compare.pairs,
-        "shown": settings_hash(shown),
-    }
+    settings = {"pairs": recipe.compare.pairs, "shown": settings_hash(shown)}
     manifest, _ = run.make(run.report, "report", settings, manifests, lambda: _write(run, recipe, manifests))
     return manifest
 
@@ -86,7 +83,8 @@ def gather(run: RunDirectory, recipe: Recipe, manifests: Mapping[str, Manifest])
 
 def draw_pictures(facts: page.Facts) -> dict[str, Picture]:
     """Return every picture that there are figures for, by the folder of the run that it shows, or a name."""
-    from alpagasus_ray.report import figures  # brings matplotlib, which other commands need not wait for
+    # These bring matplotlib, which other commands need not wait for.
+    from alpagasus_ray.report import figures, training_figures
 
     pictures = {shown.folder: figures.score_histogram(shown) for shown in facts.histograms}
     judged = [pair for pair in facts.pairs if any(result.n for result in pair.rows)]
@@ -94,10 +92,11 @@ def draw_pictures(facts: page.Facts) -> dict[str, Picture]:
     if scored := [pair for pair in judged if any(row.winning_score is not None for row in pair.rows)]:
         pictures["winning-scores"] = figures.score_intervals(scored)
     if any(arm.train_time_s is not None for arm in facts.arms):
-        pictures["training-cost"] = figures.training_cost(facts.arms)
+        pictures["training-cost"] = training_figures.training_cost(facts.arms)
     if any(arm.losses for arm in facts.arms):
-        pictures["training-loss"] = figures.loss_curves(facts.arms)
-    return pictures
+        pictures["training-loss"] = training_figures.loss_curves(facts.arms)
+    curved = [arm for arm in facts.arms if arm.curves]
+    return pictures | {RunDirectory.model(arm.name): training_figures.training_curves(arm) for arm in curved}
 
 
 def summary_table(run: RunDirectory, recipe: Recipe | None = None) -> str:

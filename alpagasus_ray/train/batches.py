@@ -24,6 +24,10 @@ class GlobalBatch:
     of rows gets an empty one."""
     num_target_tokens: int
     """Over all workers: the loss is the mean over these."""
+    num_tokens: int
+    """Of all workers' rows, prompts included, padding not."""
+    num_attended_tokens: int
+    """Sum over those tokens of the length of their own row."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class BatchPlan:
         return GlobalBatch(
             micro_batches=tuple(tuple(chunk) for chunk in chunks[rank::world_size]),
             num_target_tokens=sum(examples[index].num_target_tokens for index in rows),
+            num_tokens=sum(lengths),
+            num_attended_tokens=sum(length**2 for length in lengths),
         )
 
 

@@ -14,9 +14,9 @@ from transformers import GenerationConfig
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.adapters import merged, save_adapter
 from alpagasus_ray.train.engines.base import Engine
-from alpagasus_ray.train.job import METRICS_FILE, SUMMARY_FILE, TrainJob
+from alpagasus_ray.train.job import CARD_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.metrics import last_metrics
-from alpagasus_ray.train.model_card import CARD_FILE, model_card
+from alpagasus_ray.train.model_card import model_card
 from alpagasus_ray.train.models import load_model
 from alpagasus_ray.train.prompting import PROMPTINGS
 

@@ -44,6 +44,26 @@ GPUS: dict[str, Gpu] = {
 """By the name that `--gpu` takes."""
 
 
+TORCH_NAMES = {
+    "NVIDIA B200": "b200",
+    "NVIDIA H200": "h200",
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA A100-SXM4-80GB": "a100-80",
+    "NVIDIA A100 80GB PCIe": "a100-80",
+    "NVIDIA A100-SXM4-40GB": "a100-40",
+    "NVIDIA A100-PCIE-40GB": "a100-40",
+    "NVIDIA L40S": "l40s",
+    "NVIDIA L4": "l4",
+}
+"""Names in GPUS by what torch.cuda.get_device_name says, whole: a PCIe card, or a slice of one (MIG), with a
+lower peak has another name, and is not in the table. The A100's two forms have one peak."""
+
+
+def gpu_of_torch_name(name: str) -> Gpu | None:
+    """Return the GPU that torch knows by this name; None for one whose peak is not in the table."""
+    return GPUS[TORCH_NAMES[name]] if name in TORCH_NAMES else None
+
+
 def gpu_named(name: str) -> Gpu:
     """Return a GPU by name; raises UserError that says which are known."""
     if name not in GPUS:

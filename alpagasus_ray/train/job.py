@@ -14,6 +14,17 @@ from alpagasus_ray.recipe import TrainSettings
 METRICS_FILE = "metrics.jsonl"
 SUMMARY_FILE = "training.json"
 ERROR_FILE = "error.txt"
+CARD_FILE = "README.md"
+TRACKING_FILE = "tracking.json"
+LOGS_FOLDER = "logs"
+"""The trackers' own files: `tensorboard --logdir` finds them from the run directory down."""
+
+
+def is_record(name: str) -> bool:
+    """Return whether a file in the model's folder (named from there) tells of the training, not the model."""
+    return name in (METRICS_FILE, SUMMARY_FILE, CARD_FILE, TRACKING_FILE) or name.startswith(
+        f"{LOGS_FOLDER}/"
+    )
 
 
 class LoneWorkerError(UserError):

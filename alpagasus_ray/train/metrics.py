@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 TAIL_BYTES = 4096
 """Longer than any line."""
+SCALARS = (
+    "loss",
+    "validation_loss",
+    "learning_rate",
+    "gradient_norm",
+    "tokens_per_s",
+    "mfu",
+    "peak_memory_gib",
+    "epoch",
+)
+"""The figures of a step that trackers show as curves."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,16 @@ class StepMetrics:
     """Time in the loop so far, interrupted attempts not counted."""
     workers: int
     """An elastic training changes them."""
+    tokens_per_s: float
+    """Of this step, over all workers: prompts' tokens count, padding does not."""
+    mfu: float | None
+    """Model FLOPs utilisation (arXiv 2204.02311, appendix B): the arithmetic that the tokens need, over the
+    peak of all GPUs in that time; what is worked out a second time does not count. None on CPUs, on GPUs
+    whose peak is not known, and for models of another form than Llama's."""
+    peak_memory_gib: float
+    """The most that the first worker has held so far: of its GPU, or where it has none of the host."""
+    validation_loss: float | None = None
+    """Mean over the target tokens of the rows that are held out, in nats; None between checkpoints."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a line of metrics.jsonl."""
@@ -61,6 +83,11 @@ class MetricsFile:
         if self._is_writer:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics.to_dict()) + "\n")
+
+
+def scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a line of metrics.jsonl has to show as curves, by name; what is None is left out."""
+    return {name: float(line[name]) for name in SCALARS if line.get(name) is not None}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ from typing import Any
 from alpagasus_ray.corpus.template import WITH_INPUT, WITHOUT_INPUT, render_prompt
 from alpagasus_ray.train.job import TrainJob
 
-CARD_FILE = "README.md"
 TEMPLATE_FILE = "model_card.md.jinja"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")

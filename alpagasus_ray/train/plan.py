@@ -15,6 +15,7 @@ from alpagasus_ray.train.base_models import base_model_file
 from alpagasus_ray.train.checking import check_rows
 from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
 from alpagasus_ray.train.fitting import fit_warning
+from alpagasus_ray.train.flops import token_flops
 from alpagasus_ray.train.gpus import GPUS_AS_OF, Gpu, gpu_named
 from alpagasus_ray.train.memory import GIB, OVERHEAD_BYTES, Memory, memory_of, trained_parameters
 from alpagasus_ray.train.model_shape import ModelShape, read_model_shape
@@ -94,12 +95,14 @@ class TrainingPlan:
         how = f"{settings.strategy}{stage}, {settings.precision}{lora}{quantized}{offload}"
         trained = trained_parameters(self.shape, settings)
         what = "packs" if work.is_packed else "rows"
+        dropped = f"{work.dropped_rows:,} dropped: the prompt fills max_length_tokens"
+        held_out = f"; {work.validation_rows:,} held out for validation" if work.validation_rows else ""
         lines = [
             ("arm", self.arm),
             ("model", str(settings.model)),
             ("parameters", f"{self.shape.parameters:,}, {trained:,} trained"),
             ("on", f"{settings.workers} x {self.gpu_name} ({how})"),
-            ("rows", f"{work.rows:,} ({work.dropped_rows:,} dropped: the prompt fills max_length_tokens)"),
+            ("rows", f"{work.rows:,} ({dropped}{held_out})"),
             ("tokens", f"{work.tokens:,} an epoch, {work.target_tokens:,} of them targets ({self._by()})"),
             ("steps", f"{self.steps:,}: {settings.epochs} epochs of {work.steps_per_epoch:,}"),
             (
@@ -156,18 +159,10 @@ class TrainingPlan:
 def training_flops(shape: ModelShape, settings: TrainSettings, work: Workload) -> float:
     """Return the operations of a whole training.
 
-    2 for each parameter and token forward and 4 backward (Kaplan et al., arXiv 2001.08361, section 2.1),
-    2 more where checkpointed layers are worked out again, 2 less for weights that are frozen; and for
-    attention 12 for each layer, feature and token of the sequence (PaLM, arXiv 2204.02311, appendix B), 4
-    of them forward.
+    Those that checkpointed layers are worked out again with count as well.
     """
-    again = 2 if settings.activation_checkpointing else 0
-    weights = (6 + again) * shape.multiplied_parameters
-    if settings.lora is not None:
-        weights = (4 + again) * shape.multiplied_parameters
-        weights += (6 + again) * trained_parameters(shape, settings)
-    attention = (12 + 2 * again) * shape.num_layers * shape.num_heads * shape.head_size
-    return float(settings.epochs * (weights * work.padded_tokens + attention * work.attended_tokens))
+    each = token_flops(shape, settings, recomputed=True)
+    return settings.epochs * each.of(work.padded_tokens, work.attended_tokens)
 
 
 def plan_training(

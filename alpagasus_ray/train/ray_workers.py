@@ -14,7 +14,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage
 from alpagasus_ray.train.fitting import out_of_memory_line
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, LoneWorkerError, TrainJob
-from alpagasus_ray.train.metrics import StepMetrics, last_metrics
+from alpagasus_ray.train.metrics import SCALARS, StepMetrics, last_metrics, scalars
 
 RAY_KILLED = "OutOfMemoryError"
 """In what Ray Train says of workers that Ray's memory monitor has killed, before the kernel would."""
@@ -92,13 +92,14 @@ def _train_on_worker(config: dict[str, Any]) -> None:
     error_file = Path(job.export_folder) / ERROR_FILE
     if error_file.exists():
         return  # Ray Train's next attempt, after one worker's error that another attempt does not mend
+    surroundings = (_save_checkpoint, ray_metrics(Path(job.export_folder).name), _Preemption())
     latest = ray.train.get_checkpoint()
     try:
         if latest is None:
-            run_worker(job, _save_checkpoint, None, _Preemption())
+            run_worker(job, None, *surroundings)
         else:
             with latest.as_directory() as folder:
-                run_worker(job, _save_checkpoint, Path(folder), _Preemption())
+                run_worker(job, Path(folder), *surroundings)
     except LoneWorkerError as error:
         error_file.write_text(str(error), encoding="utf-8")
         if ray.train.get_context().get_world_size() > 1:
@@ -107,6 +108,22 @@ def _train_on_worker(config: dict[str, Any]) -> None:
         # Raised, it would be taken for a lost worker and tried again; all workers come here together.
         if ray.train.get_context().get_world_rank() == 0:
             error_file.write_text(str(error), encoding="utf-8")
+
+
+def ray_metrics(arm: str) -> Callable[[StepMetrics], None]:
+    """Return what keeps Ray's own metrics (ray_alpagasus_train_loss, ...) at the last step of an arm."""
+    from ray.util.metrics import Gauge
+
+    gauges = {
+        name: Gauge(f"alpagasus_train_{name}", f"{name} of the last step of training", ("arm",))
+        for name in SCALARS
+    }
+
+    def show(metrics: StepMetrics) -> None:
+        for name, value in scalars(metrics.to_dict()).items():
+            gauges[name].set(value, {"arm": arm})
+
+    return show
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.metrics import StepMetrics
+from alpagasus_ray.train.tracking import check_trackers
 from alpagasus_ray.train.worker import run_worker
 
 LAST = "last"
@@ -34,7 +35,7 @@ def run(job: TrainJob, checkpoints: Path) -> None:
     dist.init_process_group("nccl" if is_cuda else "gloo")
     try:
         last = checkpoints / LAST
-        run_worker(job, lambda metrics: _checkpoint(checkpoints, metrics), last if last.exists() else None)
+        run_worker(job, last if last.exists() else None, lambda metrics: _checkpoint(checkpoints, metrics))
     finally:
         dist.destroy_process_group()
 
@@ -62,7 +63,9 @@ def main() -> None:
     parser.add_argument("checkpoints", type=Path, help="where checkpoints go, and where it goes on from")
     args = parser.parse_args()
     try:
-        run(TrainJob.from_json(args.job.read_text(encoding="utf-8")), args.checkpoints)
+        job = TrainJob.from_json(args.job.read_text(encoding="utf-8"))
+        check_trackers(job.settings.trackers)
+        run(job, args.checkpoints)
     except UserError as error:
         print(f"alpagasus: {error}", file=sys.stderr)
         sys.exit(2)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from alpagasus_ray.artifacts import RunDirectory
@@ -19,19 +16,20 @@ from alpagasus_ray.train.base_models import check_base_model, fingerprint
 from alpagasus_ray.train.checking import check_cluster, check_inputs, worker_resource
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage, checkpoint_storage
 from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
-from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob
-from alpagasus_ray.train.metrics import last_metrics, read_metrics
-from alpagasus_ray.train.model_card import CARD_FILE
+from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob, is_record
+from alpagasus_ray.train.metrics import read_metrics
+from alpagasus_ray.train.progress import shown_progress
 from alpagasus_ray.train.ray_workers import fit
-
-POLL_EVERY_S = 0.5
+from alpagasus_ray.train.recording import tracker_failures
+from alpagasus_ray.train.tracking import check_trackers
 
 
 def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, console: Console) -> Manifest:
     """Commit RUN/models/<arm>/, a Hugging Face folder, and return its manifest.
 
     Started again after a crash, it goes on from the last checkpoint. Raises UserError, before a worker
-    starts, for what checking.py looks for: room on the cluster, tokenizer, rows, prompts.
+    starts, for what checking.py looks for (room on the cluster, tokenizer, rows, prompts) and for a tracker
+    whose package is not installed.
     """
     rows = run.require(run.arm(arm), f"select --arm {arm}")
     model, base = base_model(run, recipe)
@@ -76,6 +74,7 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
 def _check(
     job: TrainJob, storage: CheckpointStorage, attempt: str, session: RaySession, console: Console
 ) -> None:
+    check_trackers(job.settings.trackers)
     storage.prepare(attempt)
     check_cluster(job.settings, session.connect())
     if set_aside := check_inputs(job):
@@ -87,7 +86,7 @@ def _train(
 ) -> Made:
     folder = Path(job.export_folder)
     storage = checkpoint_storage(run, job.settings, arm)
-    with _shown_progress(folder / METRICS_FILE, arm, console):
+    with shown_progress(folder, arm, console):
         fit(job, storage, attempt, worker_resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():
         raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
@@ -96,35 +95,15 @@ def _train(
     return _made(run, arm, job.settings)
 
 
-@contextmanager
-def _shown_progress(metrics_file: Path, arm: str, console: Console) -> Iterator[None]:
-    """Show the steps that the first worker writes down, while the trainer runs."""
-    stop = threading.Event()
-
-    def watch() -> None:
-        with console.progress(f"train {arm}", 0, "steps") as progress:
-            while not stop.wait(POLL_EVERY_S):
-                if last := last_metrics(metrics_file):
-                    progress.show(last["step"], f"loss {last['loss']:.3f}", total=last["num_steps"])
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
-
-
 def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
     folder = run.local_path(run.model(arm))
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     last = read_metrics(folder / METRICS_FILE)[-1]
-    about = (METRICS_FILE, SUMMARY_FILE, CARD_FILE)
-    weights = [name for name in run.list_files(run.model(arm)) if name not in about]
+    weights = [name for name in run.list_files(run.model(arm)) if not is_record(name)]
     return Made(
         counts={
             "examples": summary["examples"],
+            "validation_examples": summary["validation_examples"],
             "dropped_examples": sum(summary["dropped"].values()),
             "steps": last["num_steps"],
             "target_tokens": summary["target_tokens"],
@@ -133,6 +112,7 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
         details={
             "train_time_s": last["train_time_s"],
             "final_loss": last["loss"],
+            "validation_loss": last["validation_loss"],
             "model": settings.model,
             "workers": summary["world_size"],
             "strategy": settings.strategy,
@@ -140,6 +120,7 @@ def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
             "trained_parameters": summary["trained_parameters"],
             "sharded_tensors": f"{summary['sharded_tensors']} of {summary['tensors']}",
             "resumed_from_step": summary["resumed_from_step"],
+            "tracker_failures": tracker_failures(folder),
         },
         content=run.content_of_files(run.model(arm), weights),
     )

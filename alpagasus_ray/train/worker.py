@@ -21,11 +21,14 @@ from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
 from alpagasus_ray.train.engines.single import SingleEngine
 from alpagasus_ray.train.examples import build_examples
 from alpagasus_ray.train.exporting import export
-from alpagasus_ray.train.job import METRICS_FILE, LoneWorkerError, TrainJob
+from alpagasus_ray.train.job import LoneWorkerError, TrainJob
 from alpagasus_ray.train.loop import Callbacks, never, train
-from alpagasus_ray.train.metrics import MetricsFile, StepMetrics
+from alpagasus_ray.train.measuring import meter_of
+from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
 from alpagasus_ray.train.out_of_memory import out_of_memory_told
+from alpagasus_ray.train.recording import recording
+from alpagasus_ray.train.validation import hold_out
 
 ENGINES: dict[str, Callable[[Any, TrainJob, torch.device], Engine]] = {
     "fsdp": lambda model, job, device: Fsdp2Engine(model, job.settings, device),
@@ -39,14 +42,16 @@ SaveCheckpoint = Callable[[StepMetrics], AbstractContextManager[Path]]
 
 def run_worker(
     job: TrainJob,
-    save_checkpoint: SaveCheckpoint,
     checkpoint: Path | None,
+    save_checkpoint: SaveCheckpoint,
+    on_step: Callable[[StepMetrics], None] = lambda _: None,
     wants_checkpoint: Callable[[], bool] = never,
 ) -> None:
     """Train one arm as one of the workers; the first worker exports the model at the end.
 
     torch.distributed is initialised by the caller where the strategy needs it. `checkpoint` is the
-    folder to go on from; `wants_checkpoint` is asked after each step for one out of turn.
+    folder to go on from. `on_step` is called on the first worker after each step, `wants_checkpoint` asked on
+    all of them for a checkpoint out of turn.
     """
     settings = job.settings
     torch.set_num_threads(settings.threads_per_worker)
@@ -59,6 +64,7 @@ def run_worker(
     )
     if not examples:
         raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
+    examples, held_out = hold_out(examples, settings.validation_share, settings.seed)
     with out_of_memory_told(settings, device, lambda: "while the model was loaded"):
         model = model_to_train(job, tokenizer)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -66,24 +72,28 @@ def run_worker(
         engine = ENGINES[settings.strategy](model, job, device)
         state = engine.load(checkpoint) if checkpoint else None
     first_step = done_steps = state["step"] if state else 0
-    metrics = MetricsFile(Path(job.export_folder) / METRICS_FILE, engine.rank == 0)
-    metrics.start(checkpoint)
+    meter = meter_of(model, settings, engine.device, engine.world_size)
+    with (
+        recording(job, engine.rank == 0, checkpoint, on_step) as records,
+        out_of_memory_told(settings, device, lambda: f"at step {done_steps + 1}"),
+    ):
 
-    def on_step(step_metrics: StepMetrics) -> None:
-        nonlocal done_steps
-        metrics.add(step_metrics)
-        done_steps = step_metrics.step
+        def on_each_step(metrics: StepMetrics) -> None:
+            nonlocal done_steps
+            records.add(metrics)
+            done_steps = metrics.step
 
-    def on_checkpoint(loop_state: dict[str, Any], step_metrics: StepMetrics) -> None:
-        with save_checkpoint(step_metrics) as folder:
-            engine.save(folder, loop_state)
-            metrics.copy_into(folder)
+        def on_checkpoint(loop_state: dict[str, Any], metrics: StepMetrics) -> None:
+            with save_checkpoint(metrics) as folder:
+                engine.save(folder, loop_state)
+                records.copy_into(folder)
 
-    callbacks = Callbacks(on_step, on_checkpoint, wants_checkpoint)
-    with out_of_memory_told(settings, device, lambda: f"at step {done_steps + 1}"):
-        train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state)
+        callbacks = Callbacks(on_each_step, on_checkpoint, wants_checkpoint)
+        pad = tokenizer.pad_token_id
+        train(engine, examples, settings, pad, callbacks, state, validation=held_out, meter=meter)
     summary = {
         "examples": len(examples),
+        "validation_examples": len(held_out),
         "dropped": dropped,
         "target_tokens": sum(example.num_target_tokens for example in examples),
         "parameters": num_parameters,

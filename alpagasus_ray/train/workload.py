@@ -18,6 +18,7 @@ from alpagasus_ray.train.base_models import base_model_file
 from alpagasus_ray.train.batches import BatchPlan
 from alpagasus_ray.train.examples import Example, build_examples
 from alpagasus_ray.train.memory import Pass
+from alpagasus_ray.train.validation import num_held_out
 
 SAMPLE_SIZE = 2_000
 """Rows whose tokens are counted, evenly drawn; the others are taken to be like them."""
@@ -33,6 +34,8 @@ class Workload:
     counted_rows: int
     dropped_rows: int
     """Whose prompt alone fills max_length_tokens."""
+    validation_rows: int
+    """Held out of training."""
     tokens: int
     """Of one epoch's examples, without padding."""
     target_tokens: int
@@ -82,9 +85,14 @@ def count_examples(
 
 
 def workload_of(counted: Counted, settings: TrainSettings) -> Workload:
-    """Return what training on the counted rows, on GPUs, goes through."""
+    """Return what training on the counted rows, on GPUs, goes through.
+
+    Raises UserError where train.validation_share leaves nothing to train on.
+    """
     sample = counted.examples
-    num_examples = round(counted.rows * len(sample) / counted.counted_rows)
+    num_usable = round(counted.rows * len(sample) / counted.counted_rows)
+    validation_rows = num_held_out(num_usable, settings.validation_share)
+    num_examples = num_usable - validation_rows
     is_packed = settings.packing is not False
     plan = BatchPlan(
         num_examples,
@@ -97,7 +105,8 @@ def workload_of(counted: Counted, settings: TrainSettings) -> Workload:
     return Workload(
         rows=counted.rows,
         counted_rows=counted.counted_rows,
-        dropped_rows=counted.rows - num_examples,
+        dropped_rows=counted.rows - num_usable,
+        validation_rows=validation_rows,
         tokens=sum(len(example.input_ids) for example in alike),
         target_tokens=sum(example.num_target_tokens for example in alike),
         is_packed=is_packed,

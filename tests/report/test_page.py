@@ -79,4 +79,4 @@ def test_the_examples_in_the_docstrings_hold():
 
 
 def _arm(name, kept):
-    return page.Arm(name, "full", {}, kept, 0, 1.0, None, {}, ())
+    return page.Arm(name, "full", {}, kept, 0, 1.0, None, {}, (), {})

@@ -256,6 +256,25 @@ def test_every_picture_has_a_text_and_every_id_is_its_own(reported):
     assert len(ids) == len(set(ids))
 
 
+def test_every_arm_shows_its_own_curves(run):
+    steps = [
+        {"step": 1, "loss": 3.0, "learning_rate": 1e-3, "gradient_norm": 0.9, "validation_loss": None},
+        {"step": 2, "loss": 2.5, "learning_rate": 5e-4, "gradient_norm": 0.8, "validation_loss": 2.75},
+    ]
+
+    def train():
+        run.write_text("models/held/metrics.jsonl", "".join(json.dumps(step) + "\n" for step in steps))
+        return Made(details={"train_time_s": 1.0, "final_loss": 2.5, "validation_loss": 2.75})
+
+    run.make("models/held", "train", {}, {}, train)
+    page = page_of(run)
+    assert any("Validation loss: from 2.75 to 2.75. Learning rate: from 0.001" in one for one in page.labels)
+    assert "final loss validation loss training time" in page.text and "2.500 2.750 1.0 s" in page.text
+    assert run.exists("report/models-held.png")
+    (arm,) = report_of(run)["arms"]
+    assert arm["curves"]["validation_loss"] == [[2, 2.75]]
+
+
 def test_hostile_answers_stay_text(reported):
     page = page_of(reported)
     assert " ".join(HOSTILE.split()) in page.text

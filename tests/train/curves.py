@@ -19,11 +19,13 @@ from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.examples import build_examples
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.loop import Callbacks, train
+from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.models import load_tokenizer
 from alpagasus_ray.train.worker import ENGINES, model_to_train
 
 STEPS = 20
 ROWS_A_STEP = 8
+HELD_OUT_ROWS = 7
 CPU = torch.device("cpu")
 
 
@@ -41,20 +43,22 @@ def curve(folder: str, checkpoint: Path | None = None, **how: Any) -> dict[str, 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(folder)
     examples, _ = build_examples(generate_rows(ROWS_A_STEP * STEPS, 0.5, 2), tokenizer, 256)
+    held_out, _ = build_examples(generate_rows(HELD_OUT_ROWS, 0.5, 9), tokenizer, 256)
     job = TrainJob(folder, "", "", settings)
     engine = ENGINES[settings.strategy](model_to_train(job, tokenizer), job, CPU)
     state = engine.load(checkpoint) if checkpoint and checkpoint.exists() else None
-    losses: list[float] = []
+    steps: list[StepMetrics] = []
 
     def save(loop_state: dict[str, Any], _: Any) -> None:
         if checkpoint is not None and loop_state["step"] == STEPS // 2:
             engine.save(checkpoint, loop_state)
 
-    callbacks = Callbacks(lambda metrics: losses.append(metrics.loss), save)
-    train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state)
+    callbacks = Callbacks(steps.append, save)
+    train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state, validation=held_out)
     weights = engine.full_weights()
     return {
-        "losses": losses,
+        "losses": [metrics.loss for metrics in steps],
+        "validation": [loss for metrics in steps if (loss := metrics.validation_loss) is not None],
         "tensors": sorted(weights),
         "sum": float(sum(tensor.double().abs().sum() for tensor in weights.values())),
     }

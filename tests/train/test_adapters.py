@@ -45,7 +45,7 @@ def trained(base: Path, folder: Path, **lora: Any) -> Path:
 
     job = TrainJob(str(base), str(folder / "train.json"), str(folder / "model"), settings)
     (folder / "model").mkdir()
-    run_worker(job, forget, None)
+    run_worker(job, None, forget)
     return folder / "model"
 
 

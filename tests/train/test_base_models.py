@@ -83,6 +83,7 @@ def test_a_folder_that_is_no_model_is_told(tmp_path: Path, missing: str) -> None
         {"checkpoint_every_steps": 7},
         {"threads_per_worker": 4},
         {"max_failures": 0},
+        {"trackers": ("wandb", "mlflow")},
     ],
 )
 def test_how_the_work_is_dealt_out_makes_no_other_model(changed: dict[str, Any]) -> None:
@@ -102,6 +103,7 @@ def test_how_the_work_is_dealt_out_makes_no_other_model(changed: dict[str, Any])
         {"weight_decay": 0.1},
         {"max_gradient_norm": 0.3},
         {"template": "chat"},
+        {"validation_share": 0.1},
     ],
 )
 def test_what_is_learnt_and_how_does(changed: dict[str, Any]) -> None:

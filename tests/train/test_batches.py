@@ -52,6 +52,16 @@ def test_every_row_is_trained_on_once_an_epoch(plan: BatchPlan, world_size: int)
 
 @calmly
 @given(PLANS, WORLDS)
+def test_every_worker_knows_the_tokens_of_all(plan: BatchPlan, world_size: int) -> None:
+    lengths = [len(example.input_ids) for example in examples_of(plan)]
+    for step in steps_of(plan, world_size):
+        rows = rows_of(step)
+        assert {part.num_tokens for part in step} == {sum(lengths[row] for row in rows)}
+        assert {part.num_attended_tokens for part in step} == {sum(lengths[row] ** 2 for row in rows)}
+
+
+@calmly
+@given(PLANS, WORLDS)
 def test_all_workers_do_equally_many_passes(plan: BatchPlan, world_size: int) -> None:
     """Each pass is a collective: a worker with one more would wait for ever."""
     for step in steps_of(plan, world_size):

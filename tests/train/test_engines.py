@@ -51,6 +51,8 @@ def test_two_workers_see_the_losses_of_one(
     seen, expected = together[json.dumps(how)], alone["lora" in how]
     assert len(seen["losses"]) == STEPS and expected["losses"][-1] < expected["losses"][0] - 0.05
     assert seen["losses"] == pytest.approx(expected["losses"], abs=1e-4)
+    assert len(expected["validation"]) == 2, "in the middle and at the end"
+    assert seen["validation"] == pytest.approx(expected["validation"], abs=1e-4)
     assert seen["tensors"] == expected["tensors"], "what is exported has the names of the model's own"
     assert seen["sum"] == pytest.approx(expected["sum"], rel=1e-4)
 
@@ -61,4 +63,5 @@ def test_who_goes_on_from_a_checkpoint_sees_the_same_losses_to_the_bit(
 ) -> None:
     name = json.dumps(how)
     assert together[f"{name} resumed"]["losses"] == together[name]["losses"][STEPS // 2 :]
+    assert together[f"{name} resumed"]["validation"] == together[name]["validation"][1:]
     assert together[f"{name} resumed"]["sum"] == together[name]["sum"]

@@ -65,7 +65,7 @@ class Trained:
             return built[-1]
 
         monkeypatch.setitem(ENGINES, "single", keep)
-        run_worker(TrainJob(str(base), str(folder / "train.json"), str(self.folder), settings), forget, None)
+        run_worker(TrainJob(str(base), str(folder / "train.json"), str(self.folder), settings), None, forget)
         self.model = built[0].model
 
     def loaded(self, **how: Any) -> tuple[Any, Any]:

@@ -77,7 +77,7 @@ def trained(base: Path, folder: Path, **train: Any) -> None:
 
     checkpoint = folder / "checkpoint"
     job = TrainJob(str(base), str(folder / "train.json"), str(folder / "model"), settings)
-    run_worker(job, keep, checkpoint if checkpoint.exists() else None)
+    run_worker(job, checkpoint if checkpoint.exists() else None, keep)
 
 
 @pytest.mark.parametrize("fail", [cuda_full, host_full, python_full])

@@ -170,7 +170,7 @@ def test_a_hub_model_that_is_not_here_is_not_fetched(run: RunDirectory) -> None:
 
 
 def work(tokens: int, length: int) -> Workload:
-    return Workload(1, 1, 0, tokens, tokens, True, 1, 4, 1.0, tokens, tokens * length, Pass(1, 1))
+    return Workload(1, 1, 0, 0, tokens, tokens, True, 1, 4, 1.0, tokens, tokens * length, Pass(1, 1))
 
 
 def test_a_token_takes_6_operations_for_a_parameter_and_12_for_attention() -> None:

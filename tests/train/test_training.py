@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,13 +21,21 @@ from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.storage import Storage
 from alpagasus_ray.train.metrics import read_metrics
+from alpagasus_ray.train.ray_workers import ray_metrics
 from tests.object_store import object_store
+from tests.train.test_metrics import STEP
+from tests.train.tracked import event_curves
 
 pytestmark = pytest.mark.slow
 
 
 def train_command(run: RunDirectory, *flags: str) -> list[str]:
     return [sys.executable, "-m", "alpagasus_ray.cli", "train", "--arm", "full", "--run-dir", run.uri, *flags]
+
+
+def tracked_steps(run: RunDirectory) -> list[int]:
+    """Return the steps of the loss's curve in TensorBoard's files."""
+    return [step for step, _ in event_curves(Path(run.path("models/full/logs")))["loss"]]
 
 
 def losses(run: RunDirectory) -> list[float]:
@@ -48,6 +61,7 @@ def test_two_workers_shard_the_model_and_export_what_transformers_loads(trained_
     sharded, _, tensors = manifest.details["sharded_tensors"].partition(" of ")
     assert sharded == tensors and int(tensors) > 10
     assert manifest.counts["steps"] == 8 == len(losses(trained_run))
+    assert tracked_steps(trained_run) == [*range(1, 9)], "the first worker alone tracks"
     assert losses(trained_run)[-1] < losses(trained_run)[0] - 0.5, "it did not learn"
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -89,8 +103,30 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
     # Checkpoints are stored while training goes on: the one that was under way may not count.
     assert manifest.details["resumed_from_step"] in (2, 4, 6)
     assert losses(selected_run) == losses(trained_run)
+    assert tracked_steps(selected_run) == [*range(1, 9)], "the curve goes on where the checkpoint stands"
     whole = trained_run.manifest("models/full")
     assert whole is not None and whole.content == manifest.content, "the weights differ"
+
+
+def test_rays_own_metrics_show_the_last_step() -> None:
+    import ray
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=1, _metrics_export_port=port)
+    try:
+        ray_metrics("filtered")(STEP)
+        until_s = time.monotonic() + 120
+        page = ""
+        while "alpagasus_train_loss" not in page and time.monotonic() < until_s:
+            time.sleep(1)
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+                page = answer.read().decode()
+    finally:
+        ray.shutdown()
+    (line,) = re.findall(r"^ray_alpagasus_train_loss\{.*$", page, re.MULTILINE)
+    assert 'arm="filtered"' in line and line.endswith(f" {STEP.loss}")
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line(selected_run: RunDirectory) -> None:
@@ -138,6 +174,14 @@ def test_one_worker_out_of_memory_stops_all_with_one_line(selected_run: RunDirec
     assert "out of memory on the host at step 3: try train.micro_batch_size=2" in done.stderr
     assert "Traceback" not in done.stderr
     assert selected_run.manifest("models/full") is None
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_tracker_that_is_not_installed_is_said_before_training(selected_run: RunDirectory) -> None:
+    command = train_command(selected_run, "--set", "train.trackers=[tensorboard, wandb]")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "pip install wandb" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_more_workers_than_the_machine_has_is_said_before_training(

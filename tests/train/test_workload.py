@@ -86,6 +86,13 @@ def test_rows_whose_prompt_fills_the_length_are_dropped_in_proportion() -> None:
         count_examples([long], Words(), 64)
 
 
+def test_rows_that_are_held_out_take_no_steps() -> None:
+    whole, held = (workload([10] * 1000, global_batch_size=100, validation_share=share) for share in (0, 0.1))
+    assert (whole.validation_rows, whole.steps_per_epoch) == (0, 10)
+    assert (held.rows, held.dropped_rows, held.validation_rows, held.steps_per_epoch) == (1000, 0, 100, 9)
+    assert held.target_tokens == pytest.approx(0.9 * whole.target_tokens)
+
+
 @pytest.mark.slow
 def test_the_tokenizers_file_counts_as_transformers_does(tiny_model: Path) -> None:
     from alpagasus_ray.train.models import load_tokenizer

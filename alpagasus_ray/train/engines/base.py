@@ -30,6 +30,10 @@ class Engine(Protocol):
         """
         ...
 
+    def evaluate(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+        """Return what `backward` does, without gradients and dropout; nothing changes."""
+        ...
+
     def step(self, learning_rate: float, max_gradient_norm: float) -> float:
         """Clip, step, clear; return the gradients' norm before clipping."""
         ...
@@ -67,6 +71,16 @@ def target_loss(
         output.logits.float(), targets[is_target], reduction="sum"
     )
     return loss / num_target_tokens
+
+
+@torch.no_grad()
+def evaluated_loss(model: torch.nn.Module, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+    """Return `target_loss` without gradients and without dropout: no random number is drawn for it."""
+    model.eval()
+    try:
+        return float(target_loss(model, batch, num_target_tokens))
+    finally:
+        model.train()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.deepspeed_config import deepspeed_config
-from alpagasus_ray.train.engines.base import build_optimizer, sum_over_workers, target_loss
+from alpagasus_ray.train.engines.base import build_optimizer, evaluated_loss, sum_over_workers, target_loss
 
 TAG = "deepspeed"
 """The folder within a checkpoint."""
@@ -50,6 +50,10 @@ class DeepSpeedEngine:
         # DeepSpeed takes the mean over the workers; the sum is wanted, since the divisor is global already.
         self.model.backward(loss * self.world_size)
         return float(loss.detach())
+
+    def evaluate(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+        """Return a micro-batch's part of a batch's mean loss, without gradients and dropout."""
+        return evaluated_loss(self.model, batch, num_target_tokens)
 
     def step(self, learning_rate: float, max_gradient_norm: float) -> float:
         """Clip, step, clear; return the gradients' norm before clipping.

@@ -22,7 +22,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.engines.base import build_optimizer, clip_and_step, sum_over_workers, target_loss
+from alpagasus_ray.train.engines.base import (
+    build_optimizer,
+    clip_and_step,
+    evaluated_loss,
+    sum_over_workers,
+    target_loss,
+)
 
 
 class Fsdp2Engine:
@@ -46,6 +52,10 @@ class Fsdp2Engine:
         # FSDP takes the mean over the workers; the sum is wanted, since the divisor is global already.
         (loss * self.world_size).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
+
+    def evaluate(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+        """Return a micro-batch's part of a batch's mean loss, without gradients and dropout."""
+        return evaluated_loss(self.model, batch, num_target_tokens)
 
     def step(self, learning_rate: float, max_gradient_norm: float) -> float:
         """Clip, step, clear; return the gradients' norm before clipping."""

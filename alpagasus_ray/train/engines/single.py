@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.engines.base import build_optimizer, clip_and_step, target_loss
+from alpagasus_ray.train.engines.base import build_optimizer, clip_and_step, evaluated_loss, target_loss
 
 STATE_FILE = "single.pt"
 
@@ -33,6 +33,11 @@ class SingleEngine:
             loss = target_loss(self.model, batch, num_target_tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
+
+    def evaluate(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+        """Return a micro-batch's part of a batch's mean loss, without gradients and dropout."""
+        with self._autocast:
+            return evaluated_loss(self.model, batch, num_target_tokens)
 
     def step(self, learning_rate: float, max_gradient_norm: float) -> float:
         """Clip, step, clear; return the gradients' norm before clipping."""
