@@ -10,6 +10,8 @@ from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.storage import Storage
 
 PROBE = ".writable"
+CHECKPOINT = "checkpoint_20"
+"""What the names of Ray Train's checkpoints begin with: in this century."""
 
 
 class CheckpointStorage(Storage):
@@ -39,10 +41,17 @@ class CheckpointStorage(Storage):
             if info.type == fs.FileType.Directory and info.base_name != attempt:
                 self.filesystem.delete_dir(info.path)
 
-    def drop(self, attempt: str) -> None:
-        """Remove an attempt's checkpoints."""
-        if self.exists(attempt):
-            self.filesystem.delete_dir(self.path(attempt))
+    def keep(self, attempt: str, count: int) -> None:
+        """Remove all but an attempt's newest checkpoints; those that a killed driver left half done, too."""
+        if not count:
+            if self.exists(attempt):
+                self.filesystem.delete_dir(self.path(attempt))
+            return
+        # Ray Train names them by the time.
+        infos = self.filesystem.get_file_info(fs.FileSelector(self.path(attempt)))
+        folders = (info.path for info in infos if info.base_name.startswith(CHECKPOINT))
+        for path in sorted(folders)[:-count]:
+            self.filesystem.delete_dir(path)
 
 
 def checkpoint_storage(run: RunDirectory, settings: TrainSettings, arm: str) -> CheckpointStorage:

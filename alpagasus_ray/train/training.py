@@ -90,8 +90,7 @@ def _train(
         fit(job, storage, attempt, worker_resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():
         raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
-    if not job.settings.keep_checkpoints:
-        storage.drop(attempt)
+    storage.keep(attempt, job.settings.keep_checkpoints)
     return _made(run, arm, job.settings)
 
 

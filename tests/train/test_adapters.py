@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,10 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import LoraSettings, TrainSettings
 from alpagasus_ray.train.adapters import adapter_weights, quantization_config, with_adapter
 from alpagasus_ray.train.job import SUMMARY_FILE, TrainJob
-from alpagasus_ray.train.metrics import StepMetrics, read_metrics
+from alpagasus_ray.train.metrics import read_metrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
 from alpagasus_ray.train.worker import run_worker
+from tests.train.checkpoints import forget
 
 pytestmark = pytest.mark.slow
 PROMPTS = ["Name a fruit.", "Sort these words: pear, apple.", "What is two and three?"]
@@ -38,10 +37,6 @@ def trained(base: Path, folder: Path, **lora: Any) -> Path:
         precision="fp32",
         lora=LoraSettings(rank=8, **lora),
     )
-
-    @contextmanager
-    def forget(metrics: StepMetrics) -> Iterator[Path]:
-        yield folder / "checkpoint"
 
     job = TrainJob(str(base), str(folder / "train.json"), str(folder / "model"), settings)
     (folder / "model").mkdir()

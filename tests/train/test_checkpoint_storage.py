@@ -26,8 +26,8 @@ def test_a_run_keeps_the_checkpoints_of_this_attempt_and_no_others(tmp_path: Pat
     storage = checkpoint_storage(run, TrainSettings(), "full")
     storage.prepare("this")
     assert this.exists() and not other.exists()
-    storage.drop("this")
-    storage.drop("never there")
+    storage.keep("this", 0)
+    storage.keep("never there", 0)
     assert not this.exists()
 
 
@@ -36,7 +36,7 @@ def test_a_storage_of_ones_own_keeps_what_other_runs_put_there(tmp_path: Path) -
     other = attempt_in(tmp_path / "all" / "full", "other")
     storage = checkpoint_storage(RunDirectory(str(tmp_path / "run")), settings, "full")
     storage.prepare("this")
-    storage.drop("this")
+    storage.keep("this", 0)
     assert storage.root == str(tmp_path / "all" / "full")
     assert other.exists()
 
@@ -50,7 +50,7 @@ def test_an_object_store_takes_them_too(tmp_path: Path) -> None:
         storage.prepare("this")
         assert storage.path("") == "checkpoints/here/full/"
         assert storage.exists("this/checkpoint_1/weights")
-        storage.drop("this")
+        storage.keep("this", 0)
         assert not storage.exists("this")
 
 
@@ -66,3 +66,16 @@ def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
     settings = TrainSettings(checkpoint_storage="nowhere://bucket")
     with pytest.raises(UserError, match=r"^train\.checkpoint_storage nowhere://bucket cannot be opened"):
         checkpoint_storage(RunDirectory(str(tmp_path / "run")), settings, "full")
+
+
+def test_the_newest_stay_whatever_a_killed_driver_left(tmp_path: Path) -> None:
+    storage = checkpoint_storage(RunDirectory(str(tmp_path / "run")), TrainSettings(), "full")
+    for name in ("checkpoint_2026-11-22_19-05-35.394453", "checkpoint_2026-11-22_19-06-22.614370"):
+        storage.write_bytes(f"this/{name}/.metadata", b"")
+    storage.write_bytes("this/checkpoint_2026-11-22_19-05-37.043588/half", b"")
+    storage.write_bytes("this/checkpoint_manager_snapshot.json", b"{}")
+    storage.keep("this", 1)
+    assert storage.list_files("this") == [
+        "checkpoint_2026-11-22_19-06-22.614370/.metadata",
+        "checkpoint_manager_snapshot.json",
+    ]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,14 @@ from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.serve.model_folder import check_model_folder
 from alpagasus_ray.train import exporting
 from alpagasus_ray.train.job import SUMMARY_FILE, TrainJob
-from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.models import load_tokenizer
 from alpagasus_ray.train.worker import ENGINES, run_worker
+from tests.train.checkpoints import forget
 from tests.train.small_tokenizers import CHATML
 
 pytestmark = pytest.mark.slow
 ROWS = generate_rows(48, 0.5, 5)
 PROMPTS = [render_prompt(row["instruction"], row["input"]) for row in ROWS[:8]]
-
-
-@contextmanager
-def forget(metrics: StepMetrics) -> Iterator[Path]:
-    yield Path("/nowhere")
 
 
 class Trained:
@@ -59,9 +52,6 @@ class Trained:
 
         def keep(*args: Any) -> Any:
             built.append(make(*args))
-            # The engine's checkpoints are not looked at here.
-            monkeypatch.setattr(built[-1], "save", lambda *_: None)
-            monkeypatch.setattr("alpagasus_ray.train.metrics.MetricsFile.copy_into", lambda *_: None)
             return built[-1]
 
         monkeypatch.setitem(ENGINES, "single", keep)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from alpagasus_ray.train.metrics import SCALARS, StepMetrics, read_metrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
 from alpagasus_ray.train.validation import hold_out
 from alpagasus_ray.train.worker import run_worker
+from tests.train.checkpoints import forget
 from tests.train.tracked import event_curves
 
 pytestmark = pytest.mark.slow
@@ -48,10 +47,6 @@ def trained(folder: Path, base: Path, rows: Path, share: float) -> list[dict[str
     )
     folder.mkdir()
     seen: list[StepMetrics] = []
-
-    @contextmanager
-    def forget(metrics: StepMetrics) -> Iterator[Path]:
-        yield folder.parent
 
     run_worker(TrainJob(str(base), str(rows), str(folder), settings), None, forget, seen.append)
     lines = read_metrics(folder / METRICS_FILE)
