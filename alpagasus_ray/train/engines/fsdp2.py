@@ -99,9 +99,9 @@ def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, d
         fully_shard,
         mesh=mesh,
         mp_policy=policy,
-        reshard_after_forward=settings.reshard_after_forward,
         offload_policy=CPUOffloadPolicy() if settings.offload == "parameters" else OffloadPolicy(),
     )
     for layer in layers:
-        shard(layer)
-    return shard(model)
+        shard(layer, reshard_after_forward=settings.reshard_after_forward)
+    # None: the root's own parameters (embeddings, head) stay until the backward pass, which begins with them.
+    return shard(model, reshard_after_forward=None if settings.reshard_after_forward else False)
