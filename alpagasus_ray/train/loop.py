@@ -60,9 +60,11 @@ def train(
         loss = engine.sum(
             sum(
                 engine.backward(
-                    collate(examples, micro_batch, pad_token_id, engine.device), batch.num_target_tokens
+                    collate(examples, micro_batch, pad_token_id, engine.device),
+                    batch.num_target_tokens,
+                    is_last=number == len(batch.micro_batches),
                 )
-                for micro_batch in batch.micro_batches
+                for number, micro_batch in enumerate(batch.micro_batches, 1)
             )
         )
         _check_finite(loss, step + 1, settings)

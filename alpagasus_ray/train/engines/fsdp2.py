@@ -36,12 +36,16 @@ class Fsdp2Engine:
             kinds = {type(layer) for layer in layers}
             apply_activation_checkpointing(model, check_fn=lambda module: type(module) in kinds)
             layers = decoder_layers(model)
+        self._reshards = reshards(settings, device)
         self.model = _shard(model.to(device), layers, settings, device)
         self.optimizer = build_optimizer(self.model, settings)
         self.model.train()
 
-    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int, is_last: bool) -> float:
         """Add a micro-batch's gradients; return its part of the global batch's mean loss."""
+        if not self._reshards:
+            self.model.set_requires_gradient_sync(is_last)
+            self.model.set_reshard_after_backward(is_last)
         loss = target_loss(self.model, batch, num_target_tokens)
         # FSDP takes the mean over the workers; the sum is wanted, since the divisor is global already.
         (loss * self.world_size).backward()  # type: ignore[no-untyped-call]
@@ -90,6 +94,16 @@ def decoder_layers(model: Any) -> list[torch.nn.Module]:
     return max(lists, key=len, default=[])
 
 
+def reshards(settings: TrainSettings, device: torch.device) -> bool:
+    """Return whether each layer's gathered parameters are freed between forward and backward.
+
+    Where workers share a host's memory and its cores, freeing saves little and gathering costs much.
+    """
+    if settings.reshard_after_forward is None:
+        return device.type != "cpu"
+    return settings.reshard_after_forward
+
+
 def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, device: torch.device) -> Any:
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy()
@@ -101,7 +115,8 @@ def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, d
         mp_policy=policy,
         offload_policy=CPUOffloadPolicy() if settings.offload == "parameters" else OffloadPolicy(),
     )
+    is_resharded = reshards(settings, device)
     for layer in layers:
-        shard(layer, reshard_after_forward=settings.reshard_after_forward)
+        shard(layer, reshard_after_forward=is_resharded)
     # None: the root's own parameters (embeddings, head) stay until the backward pass, which begins with them.
-    return shard(model, reshard_after_forward=None if settings.reshard_after_forward else False)
+    return shard(model, reshard_after_forward=None if is_resharded else False)
