@@ -30,22 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.train.gpus import GPUS
-from alpagasus_ray.train.model_shape import ModelShape, read_model_shape
+from benchmarks.random_model import SIZES, build_model
 from benchmarks.training_worker import WARM_STEPS, Run, Seen
 
-SIZES: dict[str, dict[str, int]] = {
-    # A vocabulary as small as the layers: the head is two fifths of the work.
-    "7m": {"hidden": 256, "inner": 704, "layers": 4, "heads": 4, "kv_heads": 4, "vocabulary": 8192},
-    # Llama 2's vocabulary: with so narrow layers the head is most of the work.
-    "20m": {"hidden": 256, "inner": 704, "layers": 4, "heads": 4, "kv_heads": 4, "vocabulary": 32000},
-    # TinyLlama's shape (arXiv 2401.02385, table 2): 1.1 B parameters.
-    "1b": {"hidden": 2048, "inner": 5632, "layers": 22, "heads": 32, "kv_heads": 4, "vocabulary": 32000},
-}
 SPARE = 2
 """Rows that are tokenised for each that is trained on."""
 TRAINER, BY_LENGTH, PADDED, PACKED = "trainer", "trainer, by length", "ours, padded", "ours, packed"
@@ -74,41 +63,6 @@ CONTENDERS = (
     Contender(TWO_ALONE, settings={"packing": False}, processes=2, beside=TWO_ALONE),
     Contender(FSDP, settings={"packing": False, "strategy": "fsdp", "workers": 2}, beside=TWO_ALONE),
 )
-
-
-def build_model(folder: Path, rows: Sequence[Mapping[str, Any]], size: str, max_length: int) -> ModelShape:
-    """Write a Llama with random weights and a byte-level BPE tokenizer of the rows; return its shape."""
-    shape = SIZES[size]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["</s>", "<pad>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=shape["vocabulary"],
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(
-        (render_prompt(row["instruction"], row["input"]) + row["output"] for row in rows), trainer
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[0], pad_token=special[1])
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=shape["vocabulary"],
-        hidden_size=shape["hidden"],
-        intermediate_size=shape["inner"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        num_key_value_heads=shape["kv_heads"],
-        max_position_embeddings=max(2048, max_length),
-        bos_token_id=None,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return read_model_shape(folder / "config.json")
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -148,10 +102,11 @@ def measure(contender: Contender, run: Run, folder: Path) -> Seen:
         command += ["benchmarks.training_worker", str(file)]
         with (folder / f"log-{number}.txt").open("w", encoding="utf-8") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
-    for number, process in enumerate(started):
-        if process.wait() != 0:
-            told = (folder / f"log-{number}.txt").read_text(encoding="utf-8")
-            raise SystemExit(f"{contender.name} ended with status {process.returncode}:\n{told[-3000:]}")
+    statuses = [process.wait() for process in started]
+    for number, status in enumerate(statuses):
+        if status != 0:
+            log_text = (folder / f"log-{number}.txt").read_text(encoding="utf-8")
+            raise SystemExit(f"{contender.name} ended with status {status}:\n{log_text[-3000:]}")
     seen = [Seen(**json.loads(Path(one.out).read_text(encoding="utf-8"))) for one in runs]
     return Seen(
         first_step_s=max(one.first_step_s for one in seen),
@@ -215,13 +170,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fine-tuning beside transformers.Trainer.")
     parser.add_argument("--data", required=True, help="a JSON list of rows in the Alpaca form")
     parser.add_argument("--size", choices=list(SIZES), default="1b" if is_gpu else "20m")
-    parser.add_argument("--steps", type=int, default=6, help="optimizer steps that are timed")
+    parser.add_argument("--steps", type=int, default=4, help="optimizer steps that are timed")
     parser.add_argument("--rounds", type=int, default=1, help="how often all contenders take their turn")
     parser.add_argument("--global-batch-size", type=int, default=128 if is_gpu else 32, help="rows a step")
     parser.add_argument("--micro-batch-size", type=int, default=4, help="rows (or packs) of a forward pass")
     parser.add_argument("--max-length-tokens", type=int, default=512, help="of a row, and of a pack")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each single process")
-    parser.add_argument("--activation-checkpointing", action="store_true", help="of ours, to save memory")
+    parser.add_argument("--activation-checkpointing", action="store_true", help="to save memory")
     parser.add_argument("--only", nargs="+", choices=[one.name for one in CONTENDERS], help="these alone")
     return parser.parse_args()
 

@@ -175,6 +175,7 @@ def run_trainer(run: Run) -> Seen:
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_gradient_norm,
         bf16=settings.precision == "bf16",
+        gradient_checkpointing=settings.activation_checkpointing,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         logging_steps=1,
