@@ -18,7 +18,7 @@ SIZES: dict[str, dict[str, int]] = {
     "7m": {"hidden": 256, "inner": 704, "layers": 4, "heads": 4, "kv_heads": 4, "vocabulary": 8192},
     # Llama 2's vocabulary: with so narrow layers the head is most of the work.
     "20m": {"hidden": 256, "inner": 704, "layers": 4, "heads": 4, "kv_heads": 4, "vocabulary": 32000},
-    # TinyLlama's shape (arXiv 2401.02385, table 2): 1.1 B parameters.
+    # TinyLlama's shape (arXiv 2401.02385): 1.1 B parameters.
     "1b": {"hidden": 2048, "inner": 5632, "layers": 22, "heads": 32, "kv_heads": 4, "vocabulary": 32000},
 }
 
