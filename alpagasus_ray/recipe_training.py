@@ -66,9 +66,10 @@ class TrainSettings(Section):
     lora: LoraSettings | None = None
     """Train adapters instead of the model itself. None: the model."""
     activation_checkpointing: bool = False
-    reshard_after_forward: bool = True
-    """FSDP2: free each layer's gathered parameters between forward and backward. False gathers them once
-    a pass: faster, for more memory."""
+    reshard_after_forward: bool | None = None
+    """FSDP2: free each layer's gathered parameters between forward and backward, and reduce gradients after
+    every pass. False gathers and reduces once an optimizer step: faster, and parameters and gradients stand
+    whole in each worker's memory. None: true on GPUs, false on CPUs."""
     validation_share: float = Field(0.0, ge=0, lt=1)
     """Share of the arm's rows that is drawn by the seed and never trained on: the loss on it is measured at
     each checkpoint."""

@@ -73,7 +73,7 @@ def test_what_the_originals_do_not_say_stands_at_the_defaults(name: str) -> None
     """Every other setting of a preset is the project's own."""
     made, default = load_recipe(name), Recipe()
     said = {"workers", "micro_batch_size", "epochs", "learning_rate", "packing", "lora", "strategy"}
-    said |= {"max_length_tokens"}
+    said |= {"max_length_tokens", "reshard_after_forward"}
     assert made.train.model_dump(exclude=said) == default.train.model_dump(exclude=said)
     assert (made.grade, made.compare, made.generate) == (default.grade, default.compare, default.generate)
     assert made.corpus.format == ("dolly" if name == "dolly-7b" else "auto")

@@ -113,21 +113,30 @@ def _validation(
         return lambda: None
     plan = _batch_plan(len(examples), len(examples), settings, engine)
     batch = plan.global_batch(range(len(examples)), 0, examples, engine.rank, engine.world_size)
-    return lambda: _mean_loss(engine.evaluate, engine, batch, examples, pad_token_id)
+    return lambda: _mean_loss(
+        lambda inputs, num_target_tokens, _: engine.evaluate(inputs, num_target_tokens),
+        engine,
+        batch,
+        examples,
+        pad_token_id,
+    )
 
 
 def _mean_loss(
-    part_of_loss: Callable[[dict[str, torch.Tensor], int], float],
+    part_of_loss: Callable[[dict[str, torch.Tensor], int, bool], float],
     engine: Engine,
     batch: GlobalBatch,
     examples: Sequence[Example],
     pad_token_id: int,
 ) -> float:
     """Return a batch's mean loss over all workers; `part_of_loss` is the engine's backward or evaluate."""
+    count = len(batch.micro_batches)
     return engine.sum(
         sum(
-            part_of_loss(collate(examples, one, pad_token_id, engine.device), batch.num_target_tokens)
-            for one in batch.micro_batches
+            part_of_loss(
+                collate(examples, one, pad_token_id, engine.device), batch.num_target_tokens, number == count
+            )
+            for number, one in enumerate(batch.micro_batches, 1)
         )
     )
 

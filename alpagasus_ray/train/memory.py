@@ -140,16 +140,20 @@ def _single(shape: ModelShape, settings: TrainSettings, trained: int, own: Mappi
 def _fsdp(shape: ModelShape, settings: TrainSettings, trained: int, own: Mapping[str, Any]) -> _State:
     """Shards in float32; what is gathered, and the gradients until they are reduced, as it computes.
 
-    The embeddings stay gathered through a pass, of the layers two: the one at work and the next.
+    The embeddings stay gathered through a pass, of the layers two: the one at work and the next. Without
+    resharding all parameters stay gathered, and all gradients whole and in float32, until the step.
     """
     workers, width = settings.workers, _compute_bytes(settings)
     adapters = trained if settings.lora else 0
     root = shape.parameters - shape.num_layers * shape.layer_parameters
-    gathered = root + (2 if settings.reshard_after_forward else shape.num_layers) * shape.layer_parameters
+    reshards = settings.reshard_after_forward is not False
+    gathered = root + (2 if reshards else shape.num_layers) * shape.layer_parameters
     group = trained / shape.num_layers if settings.lora else max(root, shape.layer_parameters)
     sharded = FP32_BYTES * (shape.parameters + adapters) / workers
     gradients, optimizer = FP32_BYTES * trained / workers, ADAM_BYTES * trained / workers
     working, reduced = width * min(gathered, shape.parameters), (width + FP32_BYTES) * group
+    if not reshards:
+        reduced += FP32_BYTES * trained
     if settings.offload == "parameters":
         return _State(working, reduced, 0.0, sharded + gradients + optimizer)
     return _State(sharded + working, gradients + reduced, optimizer)

@@ -15,7 +15,8 @@ from tests.train.curves import STEPS, curve
 pytestmark = pytest.mark.slow
 LORA = {"rank": 8, "dropout": 0.0}
 TWO_WORKERS: list[dict[str, Any]] = [
-    {"strategy": "fsdp", "micro_batch_size": 4, "packing": False},
+    {"strategy": "fsdp", "micro_batch_size": 4, "packing": False, "reshard_after_forward": True},
+    {"strategy": "fsdp", "micro_batch_size": 1, "packing": False, "reshard_after_forward": True},
     {"strategy": "fsdp", "micro_batch_size": 1, "packing": True, "activation_checkpointing": True},
     {"strategy": "deepspeed", "zero_stage": 1, "micro_batch_size": 4},
     {"strategy": "deepspeed", "zero_stage": 2, "micro_batch_size": 1},

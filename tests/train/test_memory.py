@@ -46,7 +46,9 @@ def test_fsdp_shares_16_bytes_out_and_gathers_two_layers_and_the_embeddings() ->
     layer = SHAPE.layer_parameters
     root = N - 32 * layer
     assert many.parameters == pytest.approx(4 * N / 4 + 2 * (root + 2 * layer))
-    assert memory(workers=4, reshard_after_forward=False).parameters == pytest.approx(4 * N / 4 + 2 * N)
+    whole = memory(workers=4, reshard_after_forward=False)
+    assert whole.parameters == pytest.approx(4 * N / 4 + 2 * N)
+    assert whole.gradients == pytest.approx(memory(workers=4).gradients + 4 * N), "whole until the step"
 
 
 def test_what_is_offloaded_is_in_the_host() -> None:

@@ -48,3 +48,19 @@ def test_two_workers_train_and_go_on_from_their_checkpoint(
 def test_a_job_stays_itself_as_text(train_recipe: Recipe, form: RowForm) -> None:
     job = TrainJob("base", "train.json", "out", train_recipe.train, form, {"zero_optimization": {"stage": 1}})
     assert TrainJob.from_json(job.to_json()) == job
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["alpagasus_ray.train.torchrun", "benchmarks.training"])
+def test_no_ray_and_no_vllm_need_be_installed(module: str) -> None:
+    program = (
+        "import importlib, sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.partition('.')[0] in ('ray', 'vllm'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"importlib.import_module({module!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]

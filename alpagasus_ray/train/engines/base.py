@@ -22,11 +22,12 @@ class Engine(Protocol):
     world_size: int
     device: torch.device
 
-    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int, is_last: bool) -> float:
         """Add a micro-batch's gradients; return its summed loss over `num_target_tokens` (in nats).
 
         `num_target_tokens` counts the whole global batch, so that the sum of these over all workers and
-        micro-batches is the mean loss per target token, however the rows were dealt out.
+        micro-batches is the mean loss per target token, however the rows were dealt out. `is_last` says that
+        the optimizer's step comes next.
         """
         ...
 

@@ -44,7 +44,7 @@ class DeepSpeedEngine:
         )
         self.model.train()
 
-    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int, is_last: bool) -> float:
         """Add a micro-batch's gradients; return its part of the global batch's mean loss."""
         loss = target_loss(self.model, batch, num_target_tokens)
         # DeepSpeed takes the mean over the workers; the sum is wanted, since the divisor is global already.

@@ -19,7 +19,13 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.engines.base import (
@@ -42,12 +48,16 @@ class Fsdp2Engine:
             kinds = {type(layer) for layer in layers}
             apply_activation_checkpointing(model, check_fn=lambda module: type(module) in kinds)
             layers = decoder_layers(model)
+        self._reshards = reshards(settings, device)
         self.model = _shard(model.to(device), layers, settings, device)
         self.optimizer = build_optimizer(self.model, settings)
         self.model.train()
 
-    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int, is_last: bool) -> float:
         """Add a micro-batch's gradients; return its part of the global batch's mean loss."""
+        if not self._reshards:
+            self.model.set_requires_gradient_sync(is_last)
+            self.model.set_reshard_after_backward(is_last)
         loss = target_loss(self.model, batch, num_target_tokens)
         # FSDP takes the mean over the workers; the sum is wanted, since the divisor is global already.
         (loss * self.world_size).backward()  # type: ignore[no-untyped-call]
@@ -55,7 +65,11 @@ class Fsdp2Engine:
 
     def evaluate(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
         """Return a micro-batch's part of a batch's mean loss, without gradients and dropout."""
-        return evaluated_loss(self.model, batch, num_target_tokens)
+        loss = evaluated_loss(self.model, batch, num_target_tokens)
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # no backward pass does it, and a checkpoint may come next
+        return loss
 
     def step(self, learning_rate: float, max_gradient_norm: float) -> float:
         """Clip, step, clear; return the gradients' norm before clipping."""
@@ -100,6 +114,16 @@ def decoder_layers(model: Any) -> list[torch.nn.Module]:
     return max(lists, key=len, default=[])
 
 
+def reshards(settings: TrainSettings, device: torch.device) -> bool:
+    """Return whether each layer's gathered parameters are freed between forward and backward.
+
+    Where workers share a host's memory and its cores, freeing saves little and gathering costs much.
+    """
+    if settings.reshard_after_forward is None:
+        return device.type != "cpu"
+    return settings.reshard_after_forward
+
+
 def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, device: torch.device) -> Any:
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     policy = MixedPrecisionPolicy()
@@ -109,9 +133,10 @@ def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, d
         fully_shard,
         mesh=mesh,
         mp_policy=policy,
-        reshard_after_forward=settings.reshard_after_forward,
         offload_policy=CPUOffloadPolicy() if settings.offload == "parameters" else OffloadPolicy(),
     )
+    is_resharded = reshards(settings, device)
     for layer in layers:
-        shard(layer)
-    return shard(model)
+        shard(layer, reshard_after_forward=is_resharded)
+    # None: the root's own parameters (embeddings, head) stay until the backward pass, which begins with them.
+    return shard(model, reshard_after_forward=None if is_resharded else False)

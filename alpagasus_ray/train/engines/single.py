@@ -27,7 +27,7 @@ class SingleEngine:
         self.optimizer = build_optimizer(self.model, settings)
         self.model.train()
 
-    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
+    def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int, is_last: bool) -> float:
         """Add a micro-batch's gradients; return its part of the global batch's mean loss."""
         with self._autocast:
             loss = target_loss(self.model, batch, num_target_tokens)
