@@ -39,6 +39,7 @@ def test_greedy_answers_of_vllm_are_those_of_transformers_on_50_prompts(
                 ids = tokenizer(render_prompt(prompt.instruction, prompt.input), return_tensors="pt")
                 made = model.generate(**ids, max_new_tokens=MAX_NEW_TOKENS)[0, ids["input_ids"].shape[1] :]
                 text = tokenizer.decode(made, skip_special_tokens=True)
-                assert by_vllm[prompt.id] == text.strip(), (arm, prompt.id)
+                # vLLM keeps back the bytes of a character that the last token leaves unfinished.
+                assert by_vllm[prompt.id] == text.rstrip("\ufffd").strip(), (arm, prompt.id)
                 compared += 1
     assert compared == len(ARMS) * NUM_PROMPTS >= 50
