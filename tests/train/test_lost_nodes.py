@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,10 @@ class Training:
             assert time.monotonic() < until_s, f"still waiting for {what}"
             time.sleep(0.05)
 
+    def stop(self) -> None:
+        self._job.send_signal(signal.SIGINT)
+        self._job.communicate(timeout=60)
+
     def finish(self) -> None:
         out = self._job.communicate(timeout=300)[1]
         assert self._job.returncode == 0, out
@@ -78,16 +83,11 @@ def test_a_training_goes_on_with_fewer_workers_and_with_more_when_they_are_back(
 def test_a_notice_that_a_node_will_be_taken_away_leads_to_a_checkpoint(
     cluster: Cluster, selected_run: RunDirectory
 ) -> None:
-    num_steps, node_id = 800, cluster.id_of(2)
-    training = Training(selected_run, cluster, num_steps, "checkpoint_every_steps=1000", "keep_checkpoints=9")
+    node_id = cluster.id_of(2)
+    training = Training(selected_run, cluster, 4000, "checkpoint_every_steps=4000")
     training.wait_until(lambda: len(training.lines()) > 5, "the first steps")
     assert not training.checkpoints()
-    cluster.announce_the_loss(node_id, within_s=30)
+    cluster.announce_the_loss(node_id, within_s=60)
     training.wait_until(lambda: bool(training.checkpoints()), "a checkpoint out of turn")
-    cluster.replace(2)
-    training.finish()
-    assert [line["step"] for line in training.lines()] == list(range(1, num_steps + 1))
-    manifest = selected_run.manifest("models/full")
-    assert manifest is not None
-    assert 0 < manifest.details["resumed_from_step"] < num_steps
-    assert len(training.checkpoints()) == 2
+    assert len(training.lines()) < 4000, "it was no checkpoint out of turn"
+    training.stop()
