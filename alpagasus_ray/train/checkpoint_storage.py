@@ -24,17 +24,17 @@ class CheckpointStorage(Storage):
         super().__init__(uri)
         self._is_shared = is_shared
 
-    def prepare(self, attempt: str) -> None:
-        """Make the folder, and remove what other rows or settings left: training must not go on from it.
-
-        Raises UserError where nothing can be written.
-        """
+    def check(self) -> None:
+        """Make the folder; raises UserError where nothing can be written."""
         try:
             self.filesystem.create_dir(self.root, recursive=True)
             self.write_bytes(PROBE, b"")
             self.remove(PROBE)
         except OSError as error:
             raise UserError(f"{self.what} {self.uri} cannot be written to: {error}") from error
+
+    def drop_others(self, attempt: str) -> None:
+        """Remove what other rows or settings left, where no other run keeps its checkpoints."""
         if self._is_shared:
             return
         for info in self.filesystem.get_file_info(fs.FileSelector(self.root)):

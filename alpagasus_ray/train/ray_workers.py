@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -136,7 +137,11 @@ def _save_checkpoint(metrics: StepMetrics) -> Iterator[Path]:
     import ray.train
 
     folder = tempfile.mkdtemp(prefix="checkpoint-")
-    yield Path(folder)
+    try:
+        yield Path(folder)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     ray.train.report(
         {"step": metrics.step},
         checkpoint=ray.train.Checkpoint.from_directory(folder),

@@ -46,7 +46,7 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         settings,
         {run.arm(arm): rows},
         lambda: _train(run, job, arm, attempt, session, console),
-        check=lambda: _check(job, checkpoint_storage(run, recipe.train, arm), attempt, session, console),
+        check=lambda: _check(job, checkpoint_storage(run, recipe.train, arm), session, console),
     )
     details = manifest.details
     console.say(
@@ -71,11 +71,9 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
     return model, fingerprint(model)
 
 
-def _check(
-    job: TrainJob, storage: CheckpointStorage, attempt: str, session: RaySession, console: Console
-) -> None:
+def _check(job: TrainJob, storage: CheckpointStorage, session: RaySession, console: Console) -> None:
     check_trackers(job.settings.trackers)
-    storage.prepare(attempt)
+    storage.check()
     check_cluster(job.settings, session.connect())
     if set_aside := check_inputs(job):
         console.say(f"train: {set_aside}")
@@ -86,6 +84,7 @@ def _train(
 ) -> Made:
     folder = Path(job.export_folder)
     storage = checkpoint_storage(run, job.settings, arm)
+    storage.drop_others(attempt)
     with shown_progress(folder, arm, console):
         fit(job, storage, attempt, worker_resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():

@@ -24,7 +24,8 @@ def test_a_run_keeps_the_checkpoints_of_this_attempt_and_no_others(tmp_path: Pat
     folder = tmp_path / "run" / run.checkpoints("full")
     this, other = attempt_in(folder, "this"), attempt_in(folder, "other")
     storage = checkpoint_storage(run, TrainSettings(), "full")
-    storage.prepare("this")
+    storage.check()
+    storage.drop_others("this")
     assert this.exists() and not other.exists()
     storage.keep("this", 0)
     storage.keep("never there", 0)
@@ -35,7 +36,8 @@ def test_a_storage_of_ones_own_keeps_what_other_runs_put_there(tmp_path: Path) -
     settings = TrainSettings(checkpoint_storage=str(tmp_path / "all"))
     other = attempt_in(tmp_path / "all" / "full", "other")
     storage = checkpoint_storage(RunDirectory(str(tmp_path / "run")), settings, "full")
-    storage.prepare("this")
+    storage.check()
+    storage.drop_others("this")
     storage.keep("this", 0)
     assert storage.root == str(tmp_path / "all" / "full")
     assert other.exists()
@@ -45,9 +47,11 @@ def test_an_object_store_takes_them_too(tmp_path: Path) -> None:
     with object_store("checkpoints") as address:
         settings = TrainSettings(checkpoint_storage=address.replace("NAME", "here"))
         storage = checkpoint_storage(RunDirectory(str(tmp_path / "run")), settings, "full")
-        storage.prepare("this")
+        storage.check()
+        storage.drop_others("this")
         storage.write_bytes("this/checkpoint_1/weights", b"1")
-        storage.prepare("this")
+        storage.check()
+        storage.drop_others("this")
         assert storage.path("") == "checkpoints/here/full/"
         assert storage.exists("this/checkpoint_1/weights")
         storage.keep("this", 0)
@@ -59,7 +63,8 @@ def test_a_storage_that_takes_nothing_is_named(tmp_path: Path) -> None:
     settings = TrainSettings(checkpoint_storage=str(tmp_path / "file" / "folder"))
     storage = checkpoint_storage(RunDirectory(str(tmp_path / "run")), settings, "full")
     with pytest.raises(UserError, match=r"^train\.checkpoint_storage .* cannot be written to: "):
-        storage.prepare("this")
+        storage.check()
+        storage.drop_others("this")
 
 
 def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
