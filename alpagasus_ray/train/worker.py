@@ -19,7 +19,7 @@ from alpagasus_ray.train.engines.base import Engine
 from alpagasus_ray.train.engines.deepspeed import DeepSpeedEngine
 from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
 from alpagasus_ray.train.engines.single import SingleEngine
-from alpagasus_ray.train.examples import build_examples
+from alpagasus_ray.train.examples import Example, build_examples
 from alpagasus_ray.train.exporting import export
 from alpagasus_ray.train.job import LoneWorkerError, TrainJob
 from alpagasus_ray.train.loop import Callbacks, never, train
@@ -58,17 +58,11 @@ def run_worker(
     torch.manual_seed(settings.seed)
     device = _device(settings.precision)
     tokenizer = load_tokenizer(job.model)
-    rows = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
-    examples, dropped = build_examples(
-        rows, tokenizer, settings.max_length_tokens, job.row_form, settings.template
-    )
-    if not examples:
-        raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
+    examples, dropped = _examples(job, tokenizer)
     examples, held_out = hold_out(examples, settings.validation_share, settings.seed)
     with out_of_memory_told(settings, device, lambda: "while the model was loaded"):
         model = model_to_train(job, tokenizer)
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        sizes = _sizes(model)  # before an engine shards it
         engine = ENGINES[settings.strategy](model, job, device)
         state = engine.load(checkpoint) if checkpoint else None
     first_step = done_steps = state["step"] if state else 0
@@ -96,8 +90,7 @@ def run_worker(
         "validation_examples": len(held_out),
         "dropped": dropped,
         "target_tokens": sum(example.num_target_tokens for example in examples),
-        "parameters": num_parameters,
-        "trained_parameters": num_trained,
+        **sizes,
         "world_size": engine.world_size,
         "sharded_tensors": sum(isinstance(one, DTensor) for one in model.parameters()),
         "tensors": sum(1 for _ in model.parameters()),
@@ -105,6 +98,25 @@ def run_worker(
     }
     with out_of_memory_told(settings, device, lambda: "after the last step, while the model was written"):
         export(engine, model, tokenizer, job, summary)
+
+
+def _examples(job: TrainJob, tokenizer: Any) -> tuple[list[Example], dict[str, int]]:
+    settings = job.settings
+    rows = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
+    examples, dropped = build_examples(
+        rows, tokenizer, settings.max_length_tokens, job.row_form, settings.template
+    )
+    if not examples:
+        raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
+    return examples, dropped
+
+
+def _sizes(model: Any) -> dict[str, int]:
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(one.numel() for one in parameters),
+        "trained_parameters": sum(one.numel() for one in parameters if one.requires_grad),
+    }
 
 
 def model_to_train(job: TrainJob, tokenizer: Any) -> Any:
