@@ -98,8 +98,8 @@ class TrainSettings(Section):
             raise ValueError("offload optimizer goes with strategy deepspeed; for fsdp say parameters")
         if self.offload == "parameters" and self.strategy == "deepspeed" and self.zero_stage != 3:
             raise ValueError("offload parameters goes with zero_stage 3: below it each GPU holds all")
-        if self.lora is not None and self.lora.quantization != "none" and self.strategy != "single":
-            raise ValueError("lora.quantization goes with strategy single: a 4-bit model is not sharded")
+        if self.lora is not None and self.lora.quantization != "none" and self.strategy == "deepspeed":
+            raise ValueError("lora.quantization goes with strategy single or fsdp: ZeRO has no 4 bits")
         if self.min_workers is not None and self.strategy != "fsdp":
             raise ValueError("min_workers goes with strategy fsdp: the others cannot change their workers")
         if self.min_workers is not None and self.min_workers > self.workers:

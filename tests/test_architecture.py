@@ -33,7 +33,16 @@ LAYERS = (
 """From the ground up: a room leans on rooms of lower layers and on itself, never on its neighbours."""
 LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
-RAY = frozenset({"ray_session", "llm.budget_actor", "judge.pool", "train.ray_workers", "serve.serving"})
+RAY = frozenset(
+    {
+        "ray_session",
+        "llm.budget_actor",
+        "judge.pool",
+        "train.ray_tokenizing",
+        "train.ray_workers",
+        "serve.serving",
+    }
+)
 """The wiring: the only modules that import ray."""
 TORCH = ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", "accelerate", "peft")
 TOKENIZERS = frozenset({"llm.token_counts"})
@@ -49,6 +58,7 @@ LATE = frozenset(
         ("pipeline", "serve.serving"),  # Ray Serve, where a model has to be served
         ("report.reporting", "report.figures"),  # matplotlib, where a page has to be drawn
         ("train.ray_workers", "train.worker"),  # torch, in the workers only
+        ("train.ray_tokenizing", "train.models"),
         ("train.checking", "train.models"),  # torch, where a training is about to start
         ("train.workload", "train.models"),  # torch, for chat templates
         ("report.reporting", "report.training_figures"),
@@ -117,6 +127,8 @@ PURE = (
     "train.progress",
     "train.recording",
     "train.schedule",
+    "train.token_table",
+    "train.tokenizing",
     "train.tracking",
     "train.validation",
     "train.workload",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,26 +34,32 @@ def build_examples(
     form: RowForm = ALPACA,
     template: str = "alpaca",
 ) -> tuple[list[Example], dict[str, int]]:
-    """Return the examples of these rows in order, and how many were dropped by reason.
+    """Return the examples of these rows in order, and how many were dropped by reason; see each_example."""
+    made = list(each_example(rows, tokenizer, max_length_tokens, form, template))
+    dropped = Counter(one for one in made if isinstance(one, str))
+    return [one for one in made if isinstance(one, Example)], dict(dropped)
+
+
+def each_example(
+    rows: Iterable[Mapping[str, Any]], tokenizer: Any, max_length_tokens: int, form: RowForm, template: str
+) -> Iterator[Example | str]:
+    """Yield the example of each row, or the reason for which there is none.
 
     `form` says where the rows of train.json hold their texts: the corpus read them the same way.
     A row whose prompt alone fills max_length_tokens would train on nothing (the original trained on
     such rows all the same): it is dropped, and so is one whose output is empty.
     """
     prompting = PROMPTINGS[template](tokenizer)
-    examples: list[Example] = []
-    dropped: Counter[str] = Counter()
     for row in rows:
         try:
             ids, num_prompt_tokens = example_ids(parse_triplet(row, form), tokenizer, prompting)
         except RejectedRowError as error:
-            dropped[str(error)] += 1
+            yield str(error)
             continue
         if num_prompt_tokens >= max_length_tokens:
-            dropped["prompt fills max_length_tokens"] += 1
+            yield "prompt fills max_length_tokens"
         else:
-            examples.append(Example(tuple(ids[:max_length_tokens]), num_prompt_tokens))
-    return examples, dict(dropped)
+            yield Example(tuple(ids[:max_length_tokens]), num_prompt_tokens)
 
 
 def example_ids(triplet: Triplet, tokenizer: Any, prompting: Prompting) -> tuple[list[int], int]:

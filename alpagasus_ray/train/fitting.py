@@ -68,7 +68,7 @@ def _remedies(settings: TrainSettings) -> Iterator[list[tuple[str, TrainSettings
     on_hosts = {**sharded, "offload": "parameters"}
     zero3_on_hosts = {**on_hosts, "strategy": "deepspeed", "zero_stage": 3, "workers": settings.workers}
     small: dict[str, Any] = {"micro_batch_size": 1, "activation_checkpointing": True}
-    alone = {"strategy": "single", "workers": 1, "offload": "none"}
+    in_fsdp = {"strategy": "fsdp", "offload": "none"}
     groups: list[list[tuple[str, dict[str, Any]]]] = [
         [
             (f"train.micro_batch_size={size}", {"micro_batch_size": size})
@@ -80,6 +80,7 @@ def _remedies(settings: TrainSettings) -> Iterator[list[tuple[str, TrainSettings
         ],
         [
             ("train.zero_stage=3", {"zero_stage": 3}),
+            ("--strategy fsdp", {"strategy": "fsdp"}),
             (f"--workers {more}", {"workers": more}),
             (f"--strategy fsdp --workers {more}", sharded),
         ],
@@ -90,11 +91,12 @@ def _remedies(settings: TrainSettings) -> Iterator[list[tuple[str, TrainSettings
         ],
         [
             ("train.lora={}", {"lora": {}}),
-            ("train.lora={quantization: nf4} and --strategy single --workers 1", _nf4(settings) | alone),
+            ("train.lora={quantization: nf4}", _nf4(settings)),
+            ("train.lora={quantization: nf4} and --strategy fsdp", _nf4(settings) | in_fsdp),
             (
-                "train.lora={quantization: nf4}, --strategy single --workers 1, train.micro_batch_size=1 and "
+                "train.lora={quantization: nf4}, --strategy fsdp, train.micro_batch_size=1 and "
                 "train.activation_checkpointing=true",
-                _nf4(settings) | alone | small,
+                _nf4(settings) | in_fsdp | small,
             ),
         ],
     ]

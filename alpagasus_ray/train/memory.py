@@ -52,9 +52,9 @@ class Memory:
     activations: float
     logits: float
     loading: float
-    """On each GPU before training: every engine takes the whole model there in float32, then shards it."""
+    """On each GPU before training: the whole model in float32; under FSDP2 its shards and one layer."""
     host: float
-    """In the host's memory for each GPU."""
+    """In the host's memory for each GPU: the whole model at least, while it is loaded."""
 
     @property
     def total(self) -> float:
@@ -82,15 +82,16 @@ def memory_of(
     """
     trained = trained_parameters(shape, settings)
     state = _STATES[settings.strategy](shape, settings, trained, own or {})
-    loading = _weight_bytes(shape, settings) + FP32_BYTES * (trained if settings.lora else 0)
+    whole = _weight_bytes(shape, settings) + FP32_BYTES * (trained if settings.lora else 0)
+    layer = FP32_BYTES * max(shape.layer_parameters, shape.embedding_parameters)
     return Memory(
         parameters=state.parameters,
         gradients=state.gradients,
         optimizer_state=state.optimizer,
         activations=_activation_bytes(shape, settings, largest.tokens),
         logits=LOGITS_BYTES * shape.vocabulary_size * largest.target_tokens,
-        loading=loading,
-        host=max(state.host, loading),
+        loading=min(whole, state.held + layer) if settings.strategy == "fsdp" else whole,
+        host=max(state.host, whole),
     )
 
 
@@ -107,6 +108,8 @@ class _State:
     gradients: float
     optimizer: float
     host: float = 0.0
+    held: float = 0.0
+    """FSDP2: the parameters between two steps."""
 
 
 def _weight_bytes(shape: ModelShape, settings: TrainSettings) -> float:
@@ -131,7 +134,7 @@ def _single(shape: ModelShape, settings: TrainSettings, trained: int, own: Mappi
     weights = _weight_bytes(shape, settings) + FP32_BYTES * (trained if settings.lora else 0)
     copied = shape.embedding_parameters if width < FP32_BYTES else 0  # the head's
     if _is_quantized(settings):
-        copied += max(inputs * outputs for inputs, outputs in shape.linear_sizes.values())
+        copied += shape.largest_linear_parameters
     elif width < FP32_BYTES:
         copied += shape.num_layers * shape.layer_linear_parameters
     return _State(weights + width * copied, FP32_BYTES * trained, ADAM_BYTES * trained)
@@ -141,22 +144,25 @@ def _fsdp(shape: ModelShape, settings: TrainSettings, trained: int, own: Mapping
     """Shards in float32; what is gathered, and the gradients until they are reduced, as it computes.
 
     The embeddings stay gathered through a pass, of the layers two: the one at work and the next. Without
-    resharding all parameters stay gathered, and all gradients whole and in float32, until the step.
+    resharding all parameters stay gathered, and all gradients whole and in float32, until the step. Weights
+    in 4 bits are not sharded: each worker has them whole, and a matrix at a time as it computes.
     """
     workers, width = settings.workers, _compute_bytes(settings)
     adapters = trained if settings.lora else 0
     root = shape.parameters - shape.num_layers * shape.layer_parameters
     reshards = settings.reshard_after_forward is not False
-    gathered = root + (2 if reshards else shape.num_layers) * shape.layer_parameters
+    packed = shape.layer_linear_parameters if _is_quantized(settings) else 0
+    whole = NF4_BYTES * shape.num_layers * packed + (width * shape.largest_linear_parameters if packed else 0)
+    gathered = root + (2 if reshards else shape.num_layers) * (shape.layer_parameters - packed)
     group = trained / shape.num_layers if settings.lora else max(root, shape.layer_parameters)
-    sharded = FP32_BYTES * (shape.parameters + adapters) / workers
+    sharded = FP32_BYTES * (shape.parameters - shape.num_layers * packed + adapters) / workers
     gradients, optimizer = FP32_BYTES * trained / workers, ADAM_BYTES * trained / workers
     working, reduced = width * min(gathered, shape.parameters), (width + FP32_BYTES) * group
     if not reshards:
         reduced += FP32_BYTES * trained
     if settings.offload == "parameters":
-        return _State(working, reduced, 0.0, sharded + gradients + optimizer)
-    return _State(sharded + working, gradients + reduced, optimizer)
+        return _State(whole + working, reduced, 0.0, sharded + gradients + optimizer, whole)
+    return _State(whole + sharded + working, gradients + reduced, optimizer, held=whole + sharded)
 
 
 def _deepspeed(shape: ModelShape, settings: TrainSettings, trained: int, own: Mapping[str, Any]) -> _State:

@@ -48,6 +48,11 @@ class ModelShape:
         return sum(inputs * outputs for inputs, outputs in self.linear_sizes.values())
 
     @property
+    def largest_linear_parameters(self) -> int:
+        """Weights of the largest linear map in a layer."""
+        return max(inputs * outputs for inputs, outputs in self.linear_sizes.values())
+
+    @property
     def layer_parameters(self) -> int:
         """Parameters of one decoder layer: its linear layers and two norms."""
         return self.layer_linear_parameters + 2 * self.hidden_size

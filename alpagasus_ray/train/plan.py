@@ -136,8 +136,8 @@ class TrainingPlan:
             ("logits", memory.logits, f" ({self.work.largest_pass.target_tokens:,} targets)"),
             ("CUDA and NCCL", OVERHEAD_BYTES, " (assumed)"),
             ("all together", memory.total, f" of {self.gpu.memory_gib:g}"),
-            ("before training", memory.loading + OVERHEAD_BYTES, " (the model is loaded whole)"),
-            ("host memory", memory.host, " (for each GPU)"),
+            ("before training", memory.loading + OVERHEAD_BYTES, ""),
+            ("host memory", memory.host, " (for each GPU; each worker loads the whole model)"),
         ]
         head = [("memory per GPU", "    GiB")]
         return head + [(f"  {name}", f"{value / GIB:>7.2f}{note}") for name, value, note in parts]

@@ -5,37 +5,65 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage
 from alpagasus_ray.train.fitting import out_of_memory_line
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, LoneWorkerError, TrainJob
 from alpagasus_ray.train.metrics import SCALARS, StepMetrics, last_metrics, scalars
+from alpagasus_ray.train.ray_tokenizing import (
+    DATASET,
+    WORTH_IT_ROWS,
+    every_worker_gets_all,
+    in_tokens,
+    streamed,
+)
+from alpagasus_ray.train.tokenizing import read_rows
+
+if TYPE_CHECKING:
+    from ray.train import Checkpoint
+
+    from alpagasus_ray.train.engines.base import Written
 
 RAY_KILLED = "OutOfMemoryError"
 """In what Ray Train says of workers that Ray's memory monitor has killed, before the kernel would."""
 
+LOST = ("WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
+"""Ray Train's names for workers whose process or node is gone."""
 
-def fit(job: TrainJob, storage: CheckpointStorage, attempt: str, use_gpu: bool) -> None:
+
+def fit(
+    job: TrainJob,
+    storage: CheckpointStorage,
+    attempt: str,
+    use_gpu: bool,
+    tokenise_from_rows: int = WORTH_IT_ROWS,
+) -> None:
     """Train to the end, going on from the attempt's last checkpoint where there is one.
 
+    An arm of `tokenise_from_rows` rows or more is put into tokens by Ray Data before the workers start.
+
     What a worker says that another attempt does not mend stands in ERROR_FILE then. Raises UserError where
-    Ray has killed workers because a host ran out of memory.
+    workers are lost more often than the recipe forgives, or Ray has killed them because a host ran out of
+    memory.
     """
     # Imported here: it brings torch, which a run with nothing to train does not need.
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     settings = job.settings
+    rows = read_rows(job)
+    datasets = {DATASET: in_tokens(job, rows)} if len(rows) >= tokenise_from_rows else {}
     elastic = (settings.min_workers or settings.workers, settings.workers)
     trainer = TorchTrainer(
         _train_on_worker,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "is_streamed": bool(datasets)},
+        datasets=datasets,
+        dataset_config=every_worker_gets_all(),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.workers if settings.min_workers is None else elastic,
@@ -56,11 +84,24 @@ def fit(job: TrainJob, storage: CheckpointStorage, attempt: str, use_gpu: bool) 
     except TrainingFailedError as error:
         if (Path(job.export_folder) / ERROR_FILE).exists():
             return
-        if RAY_KILLED not in str(error):
+        if (line := _what_was_lost(error, job, use_gpu)) is None:
             raise
-        last = last_metrics(Path(job.export_folder) / METRICS_FILE)
-        when = f"at step {last['step'] + 1 if last else 1}"
-        raise UserError(out_of_memory_line(settings, "a host", when, on_gpu=use_gpu)) from error
+        raise UserError(line) from error
+
+
+def _what_was_lost(error: Exception, job: TrainJob, use_gpu: bool) -> str | None:
+    """Return one line where workers have ended that did nothing wrong; None: it is a defect."""
+    last = last_metrics(Path(job.export_folder) / METRICS_FILE)
+    when = f"at step {last['step'] + 1 if last else 1}"
+    if RAY_KILLED in str(error):
+        return out_of_memory_line(job.settings, "a host", when, on_gpu=use_gpu)
+    failures = getattr(error, "worker_failures", {}).values()
+    if not any(type(one).__name__ in LOST for one in failures):
+        return None
+    return (
+        f"a worker was lost {when}, which train.max_failures ({job.settings.max_failures}) forgives no more: "
+        "the same command goes on from the last checkpoint"
+    )
 
 
 def _in_thread(work: Callable[[], Any]) -> None:
@@ -93,7 +134,8 @@ def _train_on_worker(config: dict[str, Any]) -> None:
     error_file = Path(job.export_folder) / ERROR_FILE
     if error_file.exists():
         return  # Ray Train's next attempt, after one worker's error that another attempt does not mend
-    surroundings = (_save_checkpoint, ray_metrics(Path(job.export_folder).name), _Preemption())
+    tables = streamed() if config["is_streamed"] else None
+    surroundings = (_save_checkpoint, ray_metrics(Path(job.export_folder).name), _Preemption(), tables)
     latest = ray.train.get_checkpoint()
     try:
         if latest is None:
@@ -127,25 +169,31 @@ def ray_metrics(arm: str) -> Callable[[StepMetrics], None]:
     return show
 
 
-@contextmanager
-def _save_checkpoint(metrics: StepMetrics) -> Iterator[Path]:
+def _save_checkpoint(metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:
     """Give this worker a folder for its shards; Ray Train merges all workers' in the storage.
 
-    That goes on while training does. A checkpoint counts when all of it is there: before that, a lost
-    worker means the one before.
+    Writing and uploading go on while training does. A checkpoint counts when all of it is there: before that,
+    a lost worker means the one before.
     """
     import ray.train
 
     folder = tempfile.mkdtemp(prefix="checkpoint-")
     try:
-        yield Path(folder)
+        written = fill(Path(folder))
     except BaseException:
         shutil.rmtree(folder)
         raise
+    storage = ray.train.get_context().get_storage()
+
+    def upload(local: Checkpoint, name: str) -> Checkpoint:
+        written()
+        return storage.persist_current_checkpoint(local, name)
+
     ray.train.report(
         {"step": metrics.step},
         checkpoint=ray.train.Checkpoint.from_directory(folder),
         checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+        checkpoint_upload_fn=upload,
         delete_local_checkpoint_after_upload=True,
     )
 

@@ -10,14 +10,16 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.train.checking import check_inputs
+from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.tracking import check_trackers
@@ -35,24 +37,23 @@ def run(job: TrainJob, checkpoints: Path) -> None:
     dist.init_process_group("nccl" if is_cuda else "gloo")
     try:
         last = checkpoints / LAST
-        run_worker(job, last if last.exists() else None, lambda metrics: _checkpoint(checkpoints, metrics))
+        run_worker(job, last if last.exists() else None, partial(_checkpoint, checkpoints))
     finally:
         dist.destroy_process_group()
 
 
-@contextmanager
-def _checkpoint(checkpoints: Path, metrics: StepMetrics) -> Iterator[Path]:
+def _checkpoint(checkpoints: Path, _: StepMetrics, fill: Callable[[Path], Written]) -> None:
     """Give all workers one folder to fill; it is the last checkpoint when all of them have."""
-    partial = checkpoints / PARTIAL
+    folder = checkpoints / PARTIAL
     if dist.get_rank() == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     dist.barrier()
-    yield partial
+    fill(folder)()
     dist.barrier()
     if dist.get_rank() == 0:
         shutil.rmtree(checkpoints / LAST, ignore_errors=True)
-        partial.rename(checkpoints / LAST)
+        folder.rename(checkpoints / LAST)
     dist.barrier()
 
 
@@ -65,6 +66,8 @@ def main() -> None:
     try:
         job = TrainJob.from_json(args.job.read_text(encoding="utf-8"))
         check_trackers(job.settings.trackers)
+        if (set_aside := check_inputs(job)) and os.environ["RANK"] == "0":
+            print(f"alpagasus: {set_aside}", file=sys.stderr)
         run(job, args.checkpoints)
     except UserError as error:
         print(f"alpagasus: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import overload
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.train.examples import Example
@@ -23,7 +24,31 @@ def num_held_out(num_examples: int, share: float) -> int:
     return count
 
 
-def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+class Chosen(Sequence[Example]):
+    """Some of the examples, where they are."""
+
+    def __init__(self, examples: Sequence[Example], places: Sequence[int]) -> None:
+        self._examples, self._places = examples, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """Return one example, or a list of several."""
+        if isinstance(index, slice):
+            return [self._examples[place] for place in self._places[index]]
+        return self._examples[self._places[index]]
+
+
+def hold_out(
+    examples: Sequence[Example], share: float, seed: int
+) -> tuple[Sequence[Example], Sequence[Example]]:
     """Return the examples to train on, and those that are held out; both in their order.
 
     Which these are depends on the seed and the examples alone. Copies of an example stay together, so that
@@ -31,15 +56,20 @@ def hold_out(examples: Sequence[Example], share: float, seed: int) -> tuple[list
     where nothing is left to train on.
     """
     wanted = num_held_out(len(examples), share)
-    copies = Counter(examples)
+    if not wanted:
+        return examples, ()
+    # Of whole numbers alone, so it is the same in every process; two examples that share it stay together.
+    keys = [hash(example) for example in examples]
+    copies = Counter(keys)
     distinct = list(copies)
     random.Random(f"{seed}:validation").shuffle(distinct)
-    chosen: set[Example] = set()
+    chosen: set[int] = set()
     while wanted > 0:
-        example = distinct.pop()
-        chosen.add(example)
-        wanted -= copies[example]
-    training = [example for example in examples if example not in chosen]
+        key = distinct.pop()
+        chosen.add(key)
+        wanted -= copies[key]
+    training = [place for place, key in enumerate(keys) if key not in chosen]
     if not training:
         raise UserError(f"train.validation_share {share:g} holds out every row: they are all alike")
-    return training, [example for example in examples if example in chosen]
+    held_out = [place for place, key in enumerate(keys) if key in chosen]
+    return Chosen(examples, training), Chosen(examples, held_out)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch.distributed.tensor import DTensor
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.train.adapters import quantization_config, with_adapter
 from alpagasus_ray.train.checking import no_bf16_line
-from alpagasus_ray.train.engines.base import Engine
+from alpagasus_ray.train.engines.base import Engine, Written
 from alpagasus_ray.train.engines.deepspeed import DeepSpeedEngine
 from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
 from alpagasus_ray.train.engines.single import SingleEngine
-from alpagasus_ray.train.examples import Example, build_examples
 from alpagasus_ray.train.exporting import export
 from alpagasus_ray.train.job import LoneWorkerError, TrainJob
 from alpagasus_ray.train.loop import Callbacks, never, train
@@ -28,6 +26,8 @@ from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
 from alpagasus_ray.train.out_of_memory import out_of_memory_told
 from alpagasus_ray.train.recording import recording
+from alpagasus_ray.train.token_table import TokenTable
+from alpagasus_ray.train.tokenizing import tokenised_arm
 from alpagasus_ray.train.validation import hold_out
 
 ENGINES: dict[str, Callable[[Any, TrainJob, torch.device], Engine]] = {
@@ -36,8 +36,8 @@ ENGINES: dict[str, Callable[[Any, TrainJob, torch.device], Engine]] = {
     "single": lambda model, job, device: SingleEngine(model, job.settings, device),
 }
 
-SaveCheckpoint = Callable[[StepMetrics], AbstractContextManager[Path]]
-"""Gives a folder to fill, and keeps it as the newest checkpoint when the block is left."""
+SaveCheckpoint = Callable[[StepMetrics, Callable[[Path], Written]], None]
+"""Has a folder filled, and keeps it as the newest checkpoint once all of it is written."""
 
 
 def run_worker(
@@ -46,20 +46,24 @@ def run_worker(
     save_checkpoint: SaveCheckpoint,
     on_step: Callable[[StepMetrics], None] = lambda _: None,
     wants_checkpoint: Callable[[], bool] = never,
+    tables: Iterable[pa.Table] | None = None,
 ) -> None:
     """Train one arm as one of the workers; the first worker exports the model at the end.
 
     torch.distributed is initialised by the caller where the strategy needs it. `checkpoint` is the
     folder to go on from. `on_step` is called on the first worker after each step, `wants_checkpoint` asked on
-    all of them for a checkpoint out of turn.
+    all of them for a checkpoint out of turn. `tables` are all of the arm's rows in tokens, in their order
+    (token_table.SCHEMA); None: the worker makes them by itself.
     """
     settings = job.settings
     torch.set_num_threads(settings.threads_per_worker)
     torch.manual_seed(settings.seed)
     device = _device(settings.precision)
     tokenizer = load_tokenizer(job.model)
-    examples, dropped = _examples(job, tokenizer)
-    examples, held_out = hold_out(examples, settings.validation_share, settings.seed)
+    rows = TokenTable(tokenised_arm(job, tokenizer) if tables is None else tables)
+    if not len(rows):
+        raise UserError(f"{job.train_file}: no row is left to train on ({dict(rows.dropped)})")
+    examples, held_out = hold_out(rows, settings.validation_share, settings.seed)
     with out_of_memory_told(settings, device, lambda: "while the model was loaded"):
         model = model_to_train(job, tokenizer)
         sizes = _sizes(model)  # before an engine shards it
@@ -78,9 +82,12 @@ def run_worker(
             done_steps = metrics.step
 
         def on_checkpoint(loop_state: dict[str, Any], metrics: StepMetrics) -> None:
-            with save_checkpoint(metrics) as folder:
-                engine.save(folder, loop_state)
+            def fill(folder: Path) -> Written:
+                written = engine.save(folder, loop_state)
                 records.copy_into(folder)
+                return written
+
+            save_checkpoint(metrics, fill)
 
         callbacks = Callbacks(on_each_step, on_checkpoint, wants_checkpoint)
         pad = tokenizer.pad_token_id
@@ -88,7 +95,7 @@ def run_worker(
     summary = {
         "examples": len(examples),
         "validation_examples": len(held_out),
-        "dropped": dropped,
+        "dropped": dict(rows.dropped),
         "target_tokens": sum(example.num_target_tokens for example in examples),
         **sizes,
         "world_size": engine.world_size,
@@ -98,17 +105,6 @@ def run_worker(
     }
     with out_of_memory_told(settings, device, lambda: "after the last step, while the model was written"):
         export(engine, model, tokenizer, job, summary)
-
-
-def _examples(job: TrainJob, tokenizer: Any) -> tuple[list[Example], dict[str, int]]:
-    settings = job.settings
-    rows = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
-    examples, dropped = build_examples(
-        rows, tokenizer, settings.max_length_tokens, job.row_form, settings.template
-    )
-    if not examples:
-        raise UserError(f"{job.train_file}: no row is left to train on ({dropped})")
-    return examples, dropped
 
 
 def _sizes(model: Any) -> dict[str, int]:

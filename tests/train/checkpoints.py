@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.metrics import StepMetrics
 
 
-@contextmanager
-def forget(metrics: StepMetrics) -> Iterator[Path]:
+def forget(metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:
     """Give a folder to fill, and throw it away."""
     with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
+        fill(Path(folder))()

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from alpagasus_ray.corpus.toyworld import generate_rows
 from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.examples import build_examples
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.loop import Callbacks, train
@@ -48,13 +49,16 @@ def curve(folder: str, checkpoint: Path | None = None, **how: Any) -> dict[str, 
     engine = ENGINES[settings.strategy](model_to_train(job, tokenizer), job, CPU)
     state = engine.load(checkpoint) if checkpoint and checkpoint.exists() else None
     steps: list[StepMetrics] = []
+    writing: list[Written] = []
 
     def save(loop_state: dict[str, Any], _: Any) -> None:
         if checkpoint is not None and loop_state["step"] == STEPS // 2:
-            engine.save(checkpoint, loop_state)
+            writing.append(engine.save(checkpoint, loop_state))
 
     callbacks = Callbacks(steps.append, save)
     train(engine, examples, settings, tokenizer.pad_token_id, callbacks, state, validation=held_out)
+    for written in writing:  # training has gone on in the meantime
+        written()
     weights = engine.full_weights()
     return {
         "losses": [metrics.loss for metrics in steps],

@@ -109,6 +109,6 @@ def test_targets_that_are_not_there_are_named(tiny_model: Path) -> None:
         with_adapter(model, LoraSettings(targets=("query_key_value",)))
 
 
-def test_a_4_bit_model_is_not_sharded() -> None:
-    with pytest.raises(ValueError, match="strategy single"):
-        TrainSettings(lora=LoraSettings(quantization="nf4"))
+def test_zero_has_no_4_bits() -> None:
+    with pytest.raises(ValueError, match="strategy single or fsdp"):
+        TrainSettings(strategy="deepspeed", lora=LoraSettings(quantization="nf4"))

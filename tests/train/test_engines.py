@@ -14,6 +14,7 @@ from tests.train.curves import STEPS, curve
 
 pytestmark = pytest.mark.slow
 LORA = {"rank": 8, "dropout": 0.0}
+IN_4_BITS = {**LORA, "quantization": "nf4"}
 TWO_WORKERS: list[dict[str, Any]] = [
     {"strategy": "fsdp", "micro_batch_size": 4, "packing": False, "reshard_after_forward": True},
     {"strategy": "fsdp", "micro_batch_size": 1, "packing": False, "reshard_after_forward": True},
@@ -23,14 +24,15 @@ TWO_WORKERS: list[dict[str, Any]] = [
     {"strategy": "deepspeed", "zero_stage": 3, "micro_batch_size": 2, "packing": True},
     {"strategy": "fsdp", "lora": LORA},
     {"strategy": "deepspeed", "zero_stage": 3, "lora": LORA},
+    {"strategy": "fsdp", "lora": IN_4_BITS},
 ]
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_model: Path) -> dict[bool, dict[str, Any]]:
-    """What one process sees, without adapters and with them."""
+def alone(tiny_model: Path) -> dict[str, dict[str, Any]]:
+    """What one process sees, without adapters and with them, in 4 bits too."""
     how = {"strategy": "single", "workers": 1, "micro_batch_size": 8}
-    return {False: curve(str(tiny_model), **how), True: curve(str(tiny_model), lora=LORA, **how)}
+    return {json.dumps(lora): curve(str(tiny_model), lora=lora, **how) for lora in (None, LORA, IN_4_BITS)}
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,9 @@ def together(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.mark.parametrize("how", TWO_WORKERS, ids=json.dumps)
 def test_two_workers_see_the_losses_of_one(
-    alone: dict[bool, dict[str, Any]], together: dict[str, Any], how: dict[str, Any]
+    alone: dict[str, dict[str, Any]], together: dict[str, Any], how: dict[str, Any]
 ) -> None:
-    seen, expected = together[json.dumps(how)], alone["lora" in how]
+    seen, expected = together[json.dumps(how)], alone[json.dumps(how.get("lora"))]
     assert len(seen["losses"]) == STEPS and expected["losses"][-1] < expected["losses"][0] - 0.05
     assert seen["losses"] == pytest.approx(expected["losses"], abs=1e-4)
     assert len(expected["validation"]) == 2, "in the middle and at the end"

@@ -45,8 +45,10 @@ def test_what_is_advised_fits() -> None:
 
 
 def test_a_model_that_fits_in_training_but_not_while_it_is_loaded_is_told_apart() -> None:
-    told = warning(LLAMA_70B, "h100", workers=64, activation_checkpointing=True)
+    wanted: dict[str, Any] = {"workers": 64, "activation_checkpointing": True}
+    told = warning(LLAMA_70B, "h100", strategy="deepspeed", zero_stage=3, **wanted)
     assert told is not None and "while the model is loaded" in told
+    assert warning(LLAMA_70B, "h100", **wanted) is None, "FSDP2 loads it layer by layer"
     assert "nf4" in told and "--workers 128" not in told
 
 

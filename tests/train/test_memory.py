@@ -102,10 +102,23 @@ def test_what_is_said_to_save_memory_does(before: dict[str, Any], after: dict[st
     assert memory(**after).total < memory(**before).total
 
 
-def test_every_engine_has_the_whole_model_on_the_gpu_before_it_shards_it() -> None:
-    made = memory(workers=64)
-    assert made.loading == 4 * N
-    assert made.peak > made.total
+def test_4_bit_weights_are_whole_in_every_fsdp_worker_and_the_rest_is_shared_out() -> None:
+    few, many = (memory(workers=workers, lora={"quantization": "nf4"}) for workers in (2, 4))
+    assert many.parameters > 4.127 / 8 * 32 * SHAPE.layer_linear_parameters
+    shared = N - 32 * SHAPE.layer_linear_parameters + SHAPE.adapter_parameters(64, "all-linear")
+    assert few.parameters - many.parameters == pytest.approx(4 * shared / 4)
+    assert many.total < memory(workers=4, lora={}).total
+
+
+def test_only_fsdp_needs_no_room_for_the_whole_model_on_a_gpu() -> None:
+    zero = memory(strategy="deepspeed", zero_stage=3, workers=64)
+    assert zero.loading == 4 * N
+    assert zero.peak > zero.total
+    fsdp = memory(workers=64)
+    layer = 4 * max(SHAPE.layer_parameters, SHAPE.embedding_parameters)
+    assert fsdp.loading == pytest.approx(4 * N / 64 + layer)
+    assert fsdp.peak == fsdp.total
+    assert fsdp.host >= 4 * N, "it is loaded there"
 
 
 def test_the_parts_add_up() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
@@ -17,31 +19,60 @@ from alpagasus_ray.train.job import SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.metrics import read_metrics
 
 
-def run(job: Path, checkpoints: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "alpagasus_ray.train.torchrun", str(job), str(checkpoints)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+def command(job: Path, checkpoints: Path, workers: int = 2) -> list[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
+    return [*torchrun, "-m", "alpagasus_ray.train.torchrun", str(job), str(checkpoints)]
+
+
+def run(job: Path, checkpoints: Path, workers: int = 2) -> subprocess.CompletedProcess[str]:
+    asked = command(job, checkpoints, workers)
+    return subprocess.run(asked, capture_output=True, text=True, timeout=400, check=False)
 
 
 @pytest.mark.slow
-def test_two_workers_train_and_go_on_from_their_checkpoint(
+def test_a_killed_worker_ends_it_and_one_worker_alone_goes_on_to_the_losses_of_two(
     selected_run: RunDirectory, train_recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:
-    out, job, checkpoints = tmp_path / "model", tmp_path / "job.json", tmp_path / "checkpoints"
-    out.mkdir()
-    asked = TrainJob(str(tiny_model), selected_run.path("arms/full/train.json"), str(out), train_recipe.train)
-    job.write_text(asked.to_json())
-    done = run(job, checkpoints)
-    assert done.returncode == 0, done.stderr[-3000:]
-    losses = [line["loss"] for line in read_metrics(out / "metrics.jsonl")]
-    assert len(losses) == 8 and losses[-1] < losses[0] - 0.5
-    assert (out / "model.safetensors").exists() and (out / "tokenizer.json").exists()
+    settings = train_recipe.train.model_copy(update={"epochs": 5, "checkpoint_every_steps": 4})
+    folders = whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in folders:
+        (folder / "model").mkdir(parents=True)
+        rows, out = selected_run.path("arms/full/train.json"), str(folder / "model")
+        (folder / "job.json").write_text(TrainJob(str(tiny_model), rows, out, settings).to_json())
 
-    shutil.rmtree(out)
-    out.mkdir()
-    assert run(job, checkpoints).returncode == 0
-    assert json.loads((out / SUMMARY_FILE).read_text())["resumed_from_step"] == 8
-    assert [line["loss"] for line in read_metrics(out / "metrics.jsonl")] == losses
+    def losses(folder: Path) -> list[float]:
+        return [line["loss"] for line in read_metrics(folder / "model/metrics.jsonl")]
+
+    done = run(whole / "job.json", whole / "checkpoints")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(losses(whole)) == 20 and losses(whole)[-1] < losses(whole)[0] - 0.5
+    assert (whole / "model/model.safetensors").exists() and (whole / "model/tokenizer.json").exists()
+
+    with subprocess.Popen(command(broken / "job.json", broken / "checkpoints"), stderr=-1) as torchrun:
+        until_s = time.monotonic() + 300
+        while len(losses(broken)) < 10:
+            assert time.monotonic() < until_s and torchrun.poll() is None
+            time.sleep(0.02)
+        random.choice(psutil.Process(torchrun.pid).children()).kill()
+        torchrun.communicate(timeout=100)
+    assert torchrun.returncode != 0 and not (broken / "model/model.safetensors").exists()
+    done = run(broken / "job.json", broken / "checkpoints", workers=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads((broken / "model" / SUMMARY_FILE).read_text())
+    assert summary["resumed_from_step"] in (8, 12, 16) and summary["world_size"] == 1
+    assert losses(broken) == pytest.approx(losses(whole), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_what_would_stop_a_training_is_one_line_before_it_begins(
+    selected_run: RunDirectory, train_recipe: Recipe, tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = train_recipe.train.model_copy(update={"global_batch_size": 65})
+    asked = TrainJob(str(tiny_model), selected_run.path("arms/full/train.json"), str(tmp_path), settings)
+    (tmp_path / "job.json").write_text(asked.to_json())
+    done = run(tmp_path / "job.json", tmp_path / "checkpoints")
+    assert done.returncode != 0 and "Traceback" not in done.stderr.partition("torch.distributed.elastic")[0]
+    assert "alpagasus: the arm has 64 rows to train on and a global batch takes 65" in done.stderr
 
 
 @pytest.mark.parametrize("form", [ALPACA, RowForm("chat"), ALPACA.with_columns({"instruction": "prompt"})])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -15,6 +16,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
@@ -106,6 +108,43 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
     assert tracked_steps(selected_run) == [*range(1, 9)], "the curve goes on where the checkpoint stands"
     whole = trained_run.manifest("models/full")
     assert whole is not None and whole.content == manifest.content, "the weights differ"
+
+
+def kill_a_worker(run: RunDirectory, *flags: str) -> tuple[int, str]:
+    """Train, kill one of two workers in the middle; return how the command ends, and what it says."""
+    with subprocess.Popen(train_command(run, *flags), stderr=subprocess.PIPE, text=True) as driver:
+        metrics = Path(run.path("models/full/metrics.jsonl"))
+        until_s = time.monotonic() + 300
+        while len(read_metrics(metrics)) < 3:
+            assert time.monotonic() < until_s and driver.poll() is None
+            time.sleep(0.02)
+        workers = [
+            process
+            for process in psutil.Process(driver.pid).children(recursive=True)
+            if "RayTrainWorker" in " ".join(process.cmdline())
+        ]
+        assert len(workers) == 2
+        random.choice(workers).kill()
+        _, out = driver.communicate(timeout=400)
+    return driver.returncode, out
+
+
+def test_a_lost_worker_that_is_not_forgiven_ends_in_one_line(selected_run: RunDirectory) -> None:
+    status, out = kill_a_worker(selected_run, "--set", "train.max_failures=0")
+    assert status == 2 and "Traceback" not in out
+    assert re.search(r"a worker was lost at step \d.*max_failures \(0\).*same command goes on", out)
+
+
+def test_a_killed_worker_is_replaced_and_the_losses_stay_the_same_to_the_bit(
+    selected_run: RunDirectory, trained_run: RunDirectory
+) -> None:
+    status, out = kill_a_worker(selected_run)
+    assert status == 0, out
+    manifest, whole = selected_run.manifest("models/full"), trained_run.manifest("models/full")
+    assert manifest is not None and whole is not None
+    assert manifest.details["resumed_from_step"] in (0, 2, 4, 6)
+    assert losses(selected_run) == losses(trained_run)
+    assert manifest.content == whole.content, "the weights differ"
 
 
 def test_rays_own_metrics_show_the_last_step() -> None:

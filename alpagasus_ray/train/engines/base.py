@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,13 @@ from torch.distributed.tensor import DTensor
 
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.collate import IGNORED
+
+Written = Callable[[], object]
+"""Waits until all of a checkpoint is on the disk; raises what kept it from there."""
+
+
+def nothing_left() -> None:
+    """Wait for nothing: all is on the disk."""
 
 
 class Engine(Protocol):
@@ -43,8 +50,11 @@ class Engine(Protocol):
         """Return the sum of a number over all workers."""
         ...
 
-    def save(self, folder: Path, state: dict[str, Any]) -> None:
-        """Write this worker's part of a checkpoint: model, optimizer and the loop's own state."""
+    def save(self, folder: Path, state: dict[str, Any]) -> Written:
+        """Write this worker's part of a checkpoint: model, optimizer and the loop's own state.
+
+        It may go on being written after the return: what is returned waits for that. Training can go on.
+        """
         ...
 
     def load(self, folder: Path) -> dict[str, Any]:

@@ -13,7 +13,14 @@ import torch.distributed as dist
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.deepspeed_config import deepspeed_config
-from alpagasus_ray.train.engines.base import build_optimizer, evaluated_loss, sum_over_workers, target_loss
+from alpagasus_ray.train.engines.base import (
+    Written,
+    build_optimizer,
+    evaluated_loss,
+    nothing_left,
+    sum_over_workers,
+    target_loss,
+)
 
 TAG = "deepspeed"
 """The folder within a checkpoint."""
@@ -70,11 +77,12 @@ class DeepSpeedEngine:
         """Return the sum of a number over all workers."""
         return sum_over_workers(value, self.device)
 
-    def save(self, folder: Path, state: dict[str, Any]) -> None:
+    def save(self, folder: Path, state: dict[str, Any]) -> Written:
         """Write this worker's part; the folder may be one of each worker's own, to be merged later."""
         folder.mkdir(parents=True, exist_ok=True)
         stored = {"loop": state, "world_size": self.world_size, "stage": self._stage}
         self.model.save_checkpoint(str(folder), tag=TAG, client_state=stored, save_latest=False)
+        return nothing_left
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Take model and optimizer from a checkpoint; return the loop's state.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -29,9 +31,11 @@ from torch.distributed.fsdp import (
 
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.engines.base import (
+    Written,
     build_optimizer,
     clip_and_step,
     evaluated_loss,
+    nothing_left,
     sum_over_workers,
     target_loss,
 )
@@ -49,8 +53,13 @@ class Fsdp2Engine:
             apply_activation_checkpointing(model, check_fn=lambda module: type(module) in kinds)
             layers = decoder_layers(model)
         self._reshards = reshards(settings, device)
-        self.model = _shard(model.to(device), layers, settings, device)
+        self.model = _shard(model, layers, settings, device)
         self.optimizer = build_optimizer(self.model, settings)
+        is_whole = settings.lora is None  # else the base's weights are there already: adapters alone are kept
+        self._kept = StateDictOptions(ignore_frozen_params=not is_whole, strict=is_whole)
+        # Of their own: what workers tell each other on writing must not come between training's collectives.
+        self._writers = dist.new_group(backend="gloo")
+        self._written: Written = nothing_left
         self.model.train()
 
     def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int, is_last: bool) -> float:
@@ -79,15 +88,22 @@ class Fsdp2Engine:
         """Return the sum of a number over all workers."""
         return sum_over_workers(value, self.device)
 
-    def save(self, folder: Path, state: dict[str, Any]) -> None:
-        """Write this worker's shards; the folder may be one of each worker's own, to be merged later."""
-        model_state, optimizer_state = get_state_dict(self.model, self.optimizer)
+    def save(self, folder: Path, state: dict[str, Any]) -> Written:
+        """Write this worker's shards; the folder may be one of each worker's own, to be merged later.
+
+        They are copied to the host's memory first. One checkpoint is written at a time.
+        """
+        self._written()
+        model_state, optimizer_state = get_state_dict(self.model, self.optimizer, options=self._kept)
         stored = {"model": model_state, "optimizer": optimizer_state, "loop": json.dumps(state)}
-        save(stored, checkpoint_id=str(folder))
+        future = async_save(stored, checkpoint_id=str(folder), process_group=self._writers)
+        assert isinstance(future, Future)
+        self._written = future.result
+        return self._written
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Take model and optimizer from a checkpoint of any number of workers; return the loop's state."""
-        model_state, optimizer_state = get_state_dict(self.model, self.optimizer)
+        model_state, optimizer_state = get_state_dict(self.model, self.optimizer, options=self._kept)
         # What is loaded is what stands here: the loop's state is one text, so that it comes whole.
         stored: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state, "loop": ""}
         load(stored, checkpoint_id=str(folder))
@@ -96,14 +112,15 @@ class Fsdp2Engine:
             self.optimizer,
             model_state_dict=stored["model"],
             optim_state_dict=stored["optimizer"],
+            options=self._kept,
         )
         loop_state: dict[str, Any] = json.loads(stored["loop"])
         return loop_state
 
     def full_weights(self) -> dict[str, torch.Tensor]:
-        """Return all weights on the first worker (on others an empty dictionary)."""
+        """Return all weights, or all adapters, on the first worker (on others an empty dictionary)."""
         weights = get_model_state_dict(
-            self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+            self.model, options=replace(self._kept, full_state_dict=True, cpu_offload=True)
         )
         return {name: tensor for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
 
@@ -134,8 +151,11 @@ def _shard(model: Any, layers: list[torch.nn.Module], settings: TrainSettings, d
         mesh=mesh,
         mp_policy=policy,
         offload_policy=CPUOffloadPolicy() if settings.offload == "parameters" else OffloadPolicy(),
+        # Weights in 4 bits are packed into integers with constants of their own: each worker has them whole.
+        ignored_params={one for one in model.parameters() if not one.is_floating_point()},
     )
     is_resharded = reshards(settings, device)
+    # The model is not moved to the device before: it may have no room for more than a layer and the shards.
     for layer in layers:
         shard(layer, reshard_after_forward=is_resharded)
     # None: the root's own parameters (embeddings, head) stay until the backward pass, which begins with them.

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 
 from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.engines.base import build_optimizer, clip_and_step, evaluated_loss, target_loss
+from alpagasus_ray.train.engines.base import (
+    Written,
+    build_optimizer,
+    clip_and_step,
+    evaluated_loss,
+    nothing_left,
+    target_loss,
+)
 
 STATE_FILE = "single.pt"
 
@@ -47,11 +54,12 @@ class SingleEngine:
         """Return the number itself."""
         return value
 
-    def save(self, folder: Path, state: dict[str, Any]) -> None:
+    def save(self, folder: Path, state: dict[str, Any]) -> Written:
         """Write model, optimizer and the loop's state."""
         folder.mkdir(parents=True, exist_ok=True)
         stored = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "loop": state}
         torch.save(stored, folder / STATE_FILE)
+        return nothing_left
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Take model and optimizer from a checkpoint; return the loop's state."""
