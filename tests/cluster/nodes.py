@@ -34,6 +34,16 @@ class Cluster:
     folder: Path
     log: IO[str]
 
+    @property
+    def of_commands(self) -> dict[str, str]:
+        """The environment in which a command uses this cluster, and starts no Ray of its own."""
+        return {**self.environment, "RAY_ADDRESS": self.gcs_address}
+
+    def workers(self, title: str) -> list[psutil.Process]:
+        """Return the processes on its nodes that Ray shows with these words."""
+        processes = [process for node in self.nodes for process in descendants(node)]
+        return [process for process in processes if title in _command_of(process)]
+
     def replace(self, number: int) -> None:
         """Kill a node with all that runs on it, and start another in its place."""
         self.lose(number)
@@ -167,3 +177,10 @@ def wait_for_nodes(address: str, count: int, environment: dict[str, str]) -> Non
         if done.returncode == 0:
             return
     raise RuntimeError(f"node {count} did not come up: {done.stderr.decode()[-2000:]}")
+
+
+def _command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended in the meantime
+        return ""

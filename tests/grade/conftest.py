@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.nodes import Cluster, started_nodes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def one_node(tmp_path_factory: pytest.TempPathFactory, bucket: str) -> Iterator[Cluster]:
     with started_nodes(tmp_path_factory.mktemp("one-node"), cpus=(2,)) as started:
         yield started
@@ -16,8 +16,7 @@ def one_node(tmp_path_factory: pytest.TempPathFactory, bucket: str) -> Iterator[
 @pytest.fixture
 def on_cluster(one_node: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Let commands use a Ray that runs already, instead of starting their own each time."""
-    for name, value in one_node.environment.items():
+    for name, value in one_node.of_commands.items():
         if name.startswith("RAY_"):
             monkeypatch.setenv(name, value)
-    monkeypatch.setenv("RAY_ADDRESS", one_node.gcs_address)
     return one_node

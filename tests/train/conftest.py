@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from alpagasus_ray.corpus.toyworld import generate_rows
 from alpagasus_ray.recipe import CorpusSettings, Recipe
 from alpagasus_ray.recipe_files import parse_recipe
 from alpagasus_ray.select.selecting import select
+from tests.cluster.nodes import Cluster, started_nodes
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = generate_rows(300, 0.5, 0)
     build_tiny_model(folder, [" ".join((r["instruction"], r["input"], r["output"])) for r in rows])
     return folder
+
+
+@pytest.fixture(scope="package")
+def two_cpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Ray that runs already: each command that starts its own takes 10 s longer."""
+    with started_nodes(tmp_path_factory.mktemp("two-cpus"), cpus=(2,)) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from alpagasus_ray.corpus.toyworld import generate_rows
 from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.adapters import adapter_weights
 from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.examples import build_examples
 from alpagasus_ray.train.job import TrainJob
@@ -60,6 +61,8 @@ def curve(folder: str, checkpoint: Path | None = None, **how: Any) -> dict[str, 
     for written in writing:  # training has gone on in the meantime
         written()
     weights = engine.full_weights()
+    if settings.lora is not None:  # not every engine gathers what was not trained
+        weights = adapter_weights(weights)
     return {
         "losses": [metrics.loss for metrics in steps],
         "validation": [loss for metrics in steps if (loss := metrics.validation_loss) is not None],

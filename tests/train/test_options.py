@@ -37,7 +37,7 @@ CHANGES_THE_LOSSES: dict[str, Any] = {
     "weight_decay": 0.5,
     "max_gradient_norm": 0.1,
     "global_batch_size": 16,
-    "max_length_tokens": 40,
+    "max_length_tokens": 90,
     "precision": "bf16",
     "validation_share": 0.5,
     "seed": 1,

@@ -16,14 +16,13 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.storage import Storage
 from alpagasus_ray.train.metrics import read_metrics
 from alpagasus_ray.train.ray_workers import ray_metrics
+from tests.cluster.nodes import Cluster
 from tests.object_store import object_store
 from tests.train.test_metrics import STEP
 from tests.train.tracked import event_curves
@@ -44,13 +43,27 @@ def losses(run: RunDirectory) -> list[float]:
     return [line["loss"] for line in read_metrics(Path(run.path("models/full/metrics.jsonl")))]
 
 
+def train_on(cluster: Cluster, run: RunDirectory, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Train on a Ray that runs already."""
+    return subprocess.run(
+        train_command(run, *flags),
+        env=cluster.of_commands,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
 @pytest.fixture(scope="module")
 def trained_run(
-    tmp_path_factory: pytest.TempPathFactory, make_selected_run: Callable[[Path], RunDirectory]
+    two_cpus: Cluster,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_selected_run: Callable[[Path], RunDirectory],
 ) -> RunDirectory:
     """A run whose training nobody disturbed."""
     run = make_selected_run(tmp_path_factory.mktemp("undisturbed"))
-    done = subprocess.run(train_command(run), capture_output=True, text=True, timeout=400, check=False)
+    done = train_on(two_cpus, run)
     assert done.returncode == 0, done.stderr
     return run
 
@@ -110,35 +123,35 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
     assert whole is not None and whole.content == manifest.content, "the weights differ"
 
 
-def kill_a_worker(run: RunDirectory, *flags: str) -> tuple[int, str]:
+def kill_a_worker(cluster: Cluster, run: RunDirectory, *flags: str) -> tuple[int, str]:
     """Train, kill one of two workers in the middle; return how the command ends, and what it says."""
-    with subprocess.Popen(train_command(run, *flags), stderr=subprocess.PIPE, text=True) as driver:
+    with subprocess.Popen(
+        train_command(run, *flags), env=cluster.of_commands, stderr=subprocess.PIPE, text=True
+    ) as driver:
         metrics = Path(run.path("models/full/metrics.jsonl"))
         until_s = time.monotonic() + 300
         while len(read_metrics(metrics)) < 3:
             assert time.monotonic() < until_s and driver.poll() is None
             time.sleep(0.02)
-        workers = [
-            process
-            for process in psutil.Process(driver.pid).children(recursive=True)
-            if "RayTrainWorker" in " ".join(process.cmdline())
-        ]
+        workers = cluster.workers("RayTrainWorker")
         assert len(workers) == 2
         random.choice(workers).kill()
         _, out = driver.communicate(timeout=400)
     return driver.returncode, out
 
 
-def test_a_lost_worker_that_is_not_forgiven_ends_in_one_line(selected_run: RunDirectory) -> None:
-    status, out = kill_a_worker(selected_run, "--set", "train.max_failures=0")
+def test_a_lost_worker_that_is_not_forgiven_ends_in_one_line(
+    two_cpus: Cluster, selected_run: RunDirectory
+) -> None:
+    status, out = kill_a_worker(two_cpus, selected_run, "--set", "train.max_failures=0")
     assert status == 2 and "Traceback" not in out
     assert re.search(r"a worker was lost at step \d.*max_failures \(0\).*same command goes on", out)
 
 
 def test_a_killed_worker_is_replaced_and_the_losses_stay_the_same_to_the_bit(
-    selected_run: RunDirectory, trained_run: RunDirectory
+    two_cpus: Cluster, selected_run: RunDirectory, trained_run: RunDirectory
 ) -> None:
-    status, out = kill_a_worker(selected_run)
+    status, out = kill_a_worker(two_cpus, selected_run)
     assert status == 0, out
     manifest, whole = selected_run.manifest("models/full"), trained_run.manifest("models/full")
     assert manifest is not None and whole is not None
@@ -168,9 +181,9 @@ def test_rays_own_metrics_show_the_last_step() -> None:
     assert 'arm="filtered"' in line and line.endswith(f" {STEP.loss}")
 
 
-def test_a_loss_that_is_not_finite_ends_in_one_line(selected_run: RunDirectory) -> None:
-    command = train_command(selected_run, "--learning-rate", "1e30", "--set", "train.max_gradient_norm=1e30")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+def test_a_loss_that_is_not_finite_ends_in_one_line(two_cpus: Cluster, selected_run: RunDirectory) -> None:
+    too_fast = ("--learning-rate", "1e30", "--set", "train.max_gradient_norm=1e30")
+    done = train_on(two_cpus, selected_run, *too_fast)
     assert done.returncode == 2, done.stderr
     assert "not finite at step" in done.stderr
     assert "Traceback" not in done.stderr
@@ -224,22 +237,17 @@ def test_a_tracker_that_is_not_installed_is_said_before_training(selected_run: R
 
 
 def test_more_workers_than_the_machine_has_is_said_before_training(
-    selected_run: RunDirectory, train_recipe: Recipe
+    two_cpus: Cluster, selected_run: RunDirectory
 ) -> None:
-    done = subprocess.run(
-        train_command(selected_run, "--workers", "512"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = train_on(two_cpus, selected_run, "--workers", "512")
     assert done.returncode == 2
     assert "512 workers" in done.stderr
 
 
-def test_deepspeed_trains_to_the_same_losses(selected_run: RunDirectory, trained_run: RunDirectory) -> None:
-    command = train_command(selected_run, "--strategy", "deepspeed", "--set", "train.zero_stage=3")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+def test_deepspeed_trains_to_the_same_losses(
+    two_cpus: Cluster, selected_run: RunDirectory, trained_run: RunDirectory
+) -> None:
+    done = train_on(two_cpus, selected_run, "--strategy", "deepspeed", "--set", "train.zero_stage=3")
     assert done.returncode == 0, done.stderr
     assert losses(selected_run) == pytest.approx(losses(trained_run), abs=1e-4)
     manifest = selected_run.manifest("models/full")
