@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alpagasus_ray.corpus.testsets import Prompt, read_testset, read_testsets
+from alpagasus_ray.corpus.testsets import Prompt, TestSet, check_names, read_testset
 from alpagasus_ray.errors import UserError
 
 FileOf = Callable[..., Path]
@@ -130,14 +130,10 @@ def test_rows_without_ids_are_numbered(file_of: FileOf) -> None:
     assert [prompt.id for prompt in testset.prompts] == ["1", "2"]
 
 
-def test_two_test_sets_of_one_name_are_refused(tmp_path: Path) -> None:
-    paths = []
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        paths.append(tmp_path / folder / "koala.jsonl")
-        paths[-1].write_text('{"prompt": "a"}\n')
+def test_two_test_sets_of_one_name_are_refused() -> None:
     with pytest.raises(UserError, match="koala"):
-        read_testsets(tuple(map(str, paths)))
+        check_names([TestSet("koala", ()), TestSet("mine", ()), TestSet("koala", ())])
+    check_names([TestSet("koala", ()), TestSet("mine", ())])
 
 
 @pytest.mark.parametrize(
@@ -156,8 +152,6 @@ def test_the_papers_test_sets(
     assert len({prompt.category for prompt in testset.prompts} - {None}) == num_categories
 
 
-def test_a_test_set_cannot_take_the_name_of_all_of_them_together(tmp_path: Path) -> None:
-    path = tmp_path / "pooled.jsonl"
-    path.write_text('{"prompt": "Say hello."}\n')
+def test_a_test_set_cannot_take_the_name_of_all_of_them_together() -> None:
     with pytest.raises(UserError, match="cannot be called pooled"):
-        read_testsets((str(path),))
+        check_names([TestSet("pooled", ())])
