@@ -30,7 +30,9 @@ def add_file_commands(subparsers: Any, add: Add, split: Callable[[str], list[str
     fetched.add_argument("names", nargs="*", metavar="NAME", help=f"{names}; none: all four")
     fetched.add_argument("--base-url", help="a mirror: https://HOST/FOLDER with NAME_test_set.jsonl in it")
     for command in (listed, fetched):
-        command.add_argument("--folder", dest=FOLDER, help=f"a folder instead of the cache [{FOLDER}]")
+        command.add_argument(
+            "--folder", dest=FOLDER, metavar="FOLDER", help=f"a folder instead of the cache [{FOLDER}]"
+        )
 
     answers = _group(subparsers, "answers", "answers in the originals' form, SET_seed_0.json")
     taken = add("import", take_answers, "take a model's answers over as an arm's own", answers)

@@ -59,16 +59,19 @@ def fetch(published: PublishedSet, folder: Path, base_url: str | None = None) ->
 
 
 def _download(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": f"alpagasus-ray/{__version__}"})
+    # urlopen would hold on to the proxies that were set when it was first called.
+    opener = urllib.request.build_opener()
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+        request = urllib.request.Request(url, headers={"User-Agent": f"alpagasus-ray/{__version__}"})
+        with opener.open(request, timeout=TIMEOUT_S) as response:
             return _read(response)
     except urllib.error.HTTPError as error:
         raise _NotTheSet(f"HTTP {error.code} {error.reason}".strip()) from error
     except TimeoutError as error:
         raise _NotTheSet(f"no answer within {TIMEOUT_S:g} s") from error
     except urllib.error.URLError as error:
-        raise _NotTheSet(f"cannot be reached ({one_line(error)})") from error
+        reason = " ".join(str(error.reason).split())
+        raise _NotTheSet(f"cannot be reached ({reason})") from error
     except (HTTPException, OSError, ValueError) as error:
         raise _NotTheSet(f"the transfer failed ({type(error).__name__}: {one_line(error)})") from error
 

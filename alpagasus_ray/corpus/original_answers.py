@@ -47,10 +47,10 @@ class ModelAnswers:
     """Answers that began with the whole prompt, which is cut off: the AlpaGasus2-QLoRA files have such."""
 
 
-def testset_of(file_name: str) -> str | None:
+def set_in_name(file_name: str) -> str | None:
     """Return the set that a file's name says it is about; None for a name of another form.
 
-    >>> testset_of("koala_seed_0.json"), testset_of("koala.json")
+    >>> set_in_name("koala_seed_0.json"), set_in_name("koala.json")
     ('koala', None)
     """
     match = _NAME.fullmatch(file_name)

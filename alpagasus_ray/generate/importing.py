@@ -13,7 +13,7 @@ from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
 from alpagasus_ray.corpus.ingest import describe_failures
-from alpagasus_ray.corpus.original_answers import ModelAnswers, answers_of_model, testset_of
+from alpagasus_ray.corpus.original_answers import ModelAnswers, answers_of_model, set_in_name
 from alpagasus_ray.corpus.testset_files import content_hashes, load_testsets_named
 from alpagasus_ray.corpus.testsets import TestSet
 from alpagasus_ray.errors import UserError
@@ -78,7 +78,7 @@ def _paths_by_testset(files: Sequence[str]) -> dict[str, Path]:
         # A file may have the sign in its own name.
         is_named = bool(equals) and not Path(file).exists()
         path = Path(rest if is_named else file).expanduser()
-        testset = named if is_named else testset_of(path.name)
+        testset = named if is_named else set_in_name(path.name)
         if testset is None:
             raise UserError(
                 f"{file}: its name is not SET_seed_0.json: write SET={file}, such as koala={file}"

@@ -130,6 +130,50 @@ def test_rows_without_ids_are_numbered(file_of: FileOf) -> None:
     assert [prompt.id for prompt in testset.prompts] == ["1", "2"]
 
 
+COLUMNS = {"id": "number", "instruction": "question_text", "input": "context", "category": "topic"}
+
+
+def test_columns_of_other_names_are_read_where_they_are_named(file_of: FileOf) -> None:
+    first = {"number": 7, "id": "no", "question_text": "Sum?", "prompt": "no", "context": "1, 2"}
+    path = file_of({**first, "topic": "maths", "category": "no"}, {"number": "b", "question_text": "Hi?"})
+    assert read_testset(path, COLUMNS).prompts == (
+        Prompt("7", "Sum?", "1, 2", "maths"),
+        Prompt("b", "Hi?"),
+    )
+    # What is not named is found as ever.
+    by_question = read_testset(path, {"instruction": "question_text"}).prompts
+    assert by_question == (Prompt("no", "Sum?", "", "no"), Prompt("2", "Hi?"))
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"number": 1, "question_text": " "}, "line 2: no prompt under any of question_text"),
+        ({"number": 1, "prompt": "Hi?"}, "line 2: no prompt under any of question_text"),
+        ({"question_text": "Hi?", "id": 3}, "line 2: no id under number"),
+        ({"number": 1, "question_text": "Hi?", "context": ["a"]}, "line 2: context is not a string"),
+    ],
+)
+def test_a_row_without_a_named_column_is_told(file_of: FileOf, row: dict[str, Any], says: str) -> None:
+    whole = {"number": 0, "question_text": "Who?", "context": "x", "topic": "y"}
+    with pytest.raises(UserError, match=says):
+        read_testset(file_of(whole, row), COLUMNS)
+
+
+def test_a_named_column_that_no_row_has_is_told_with_those_that_are_there(file_of: FileOf) -> None:
+    path = file_of({"prompt": "Hi?"}, {"prompt": "Ho?", "topic": "x"})
+    with pytest.raises(UserError) as caught:
+        read_testset(path, {"instruction": "question", "input": "context", "category": "topic"})
+    assert str(caught.value) == (
+        f"{path}: no row has the column context or question that generate.prompt_columns names "
+        "(columns found: prompt, topic)"
+    )
+
+
+def test_who_has_other_columns_is_told_how_to_name_them(file_of: FileOf) -> None:
+    assert "generate.prompt_columns={instruction: NAME}" in complaint(file_of({"question_text": "Hi?"}))
+
+
 def test_two_test_sets_of_one_name_are_refused() -> None:
     with pytest.raises(UserError, match="koala"):
         check_names([TestSet("koala", ()), TestSet("mine", ()), TestSet("koala", ())])
