@@ -112,7 +112,7 @@ def _rows(text: str, source: str) -> list[dict[str, Any]]:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply or a number too long")
+        reason = getattr(error, "msg", "nested too deeply, or a number too long")
         where = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{source}{where}: not JSON ({reason})") from error
     if not isinstance(rows, list) or not rows:

@@ -105,8 +105,9 @@ def _rows(text: str, source: str) -> list[tuple[int, Mapping[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{source}, line {number}: not JSON ({error.msg})") from error
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", "nested too deeply, or a number too long")
+            raise UserError(f"{source}, line {number}: not JSON ({reason})") from error
         if not isinstance(row, dict):
             raise UserError(f"{source}, line {number}: an object is expected")
         rows.append((number, row))

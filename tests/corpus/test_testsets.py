@@ -86,6 +86,8 @@ def test_a_test_set_is_named_after_its_file(file_of: FileOf, file: str, name: st
         (({"prompt": "a"}, "{oops"), "line 2"),
         (({"prompt": "a"}, "", "5"), "line 3"),
         (("[1]",), "line 1"),
+        (("[" * 100_000,), "line 1: not JSON (nested too deeply"),
+        (('{"prompt": ' + "1" * 5000 + "}",), "line 1: not JSON"),
         (({"prompt": "a"}, {"question_id": 4}), "line 2: no prompt"),
         (({"prompt": " "},), "line 1: no prompt"),
         (({"prompt": 5},), "line 1: no prompt"),
