@@ -17,6 +17,7 @@ from alpagasus_ray import __version__, commands
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, plain_console, take_terminal
 from alpagasus_ray.errors import StoppedEarly, UserError
+from alpagasus_ray.file_commands import add_file_commands
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
 
@@ -35,7 +36,7 @@ JUDGE_FLAGS: Flags = {
     "--max-cost-usd": ("max_cost_usd", float, "stop before more dollars than this are spent"),
     "--reader": ("reader", str, "how a reply is read: robust, or original (the published code's)"),
 }
-READ_ONLY = ("estimate", "ledger")
+READ_ONLY = ("estimate", "ledger", "testsets", "answers export")
 """Commands that leave no trace in the run directory, not even a log; so does `train --dry-run`."""
 
 
@@ -56,8 +57,8 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, act: Callable[..., None], help: str) -> argparse.ArgumentParser:
-        command = subparsers.add_parser(name, help=help, description=help)
+    def add(name: str, act: Callable[..., None], help: str, to: Any = subparsers) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = to.add_parser(name, help=help, description=help)
         command.set_defaults(act=act)
         command.add_argument("--run-dir", default=None, help=f"where artifacts are kept ({DEFAULT_RUN_DIR})")
         command.add_argument("--recipe", help=f"a YAML file, or one of: {', '.join(recipe_names())}")
@@ -87,6 +88,7 @@ def build_parser() -> Parser:
     _add_generate(add("generate", commands.generate, "answer the test sets with an arm's model"))
     _add_compare(add("compare", commands.compare, "judge two arms' answers in both orders"))
     add("report", commands.report, "write the page that shows what happened")
+    add_file_commands(subparsers, add, _split)
     return parser
 
 
@@ -154,7 +156,11 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
 def _add_generate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arm", required=True, help="the arm's name")
     flags: Flags = {
-        "--testsets": ("testsets", _split, "JSONL files, separated by commas"),
+        "--testsets": (
+            "testsets",
+            _split,
+            "JSONL files, or koala, sinstruct, vicuna, wizardlm; separated by commas",
+        ),
         "--base-url": ("base_url", str, "an endpoint that serves the arm already"),
     }
     _add_settings(command, "generate", flags)
@@ -177,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
         run = RunDirectory(args.run_dir or ("runs/demo" if args.command == "demo" else DEFAULT_RUN_DIR))
         recipe = _recipe(args, run)
-        if args.command in READ_ONLY or (args.command == "train" and args.dry_run):
+        if is_read_only(args):
             args.act(commands.Context(args, run, recipe, console, logs=None))
             sys.stdout.flush()
             return 0
@@ -201,6 +207,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def is_read_only(args: argparse.Namespace) -> bool:
+    """Return whether a command leaves no trace in the run directory."""
+    whole = f"{args.command} {getattr(args, 'action', '')}"
+    return args.command in READ_ONLY or whole in READ_ONLY or (args.command == "train" and args.dry_run)
+
+
 def _take_terminal(log_file: Path, run_dir: str | None) -> Console:
     try:
         return take_terminal(log_file)
@@ -214,6 +226,8 @@ def _recipe(args: argparse.Namespace, run: RunDirectory) -> Recipe:
     # A limit, a format and names of columns belong to the data that they were given with.
     fresh = ["corpus.limit=null", "corpus.format=auto", "corpus.columns={}"]
     stale = fresh if flags.get("corpus.data") else []
+    if flags.get("generate.testsets"):
+        stale.append("generate.prompt_columns={}")
     name = args.recipe or ("demo" if args.command == "demo" else None)
     # A file of reviews that the run keeps belongs to the judge that it was given with: another is asked.
     if name is None and (flags.get("grade.model") or flags.get("grade.judge")):

@@ -9,7 +9,7 @@ from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.compare.comparing import compare_arms, compare_folders
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.committing import commit_corpus, write_toyworld
-from alpagasus_ray.corpus.testsets import read_testsets
+from alpagasus_ray.corpus.testset_files import NO_TESTSETS, load_own_testsets
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.grade.grading import grade
@@ -97,8 +97,8 @@ class Pipeline:
         if self.recipe.train.model != TOYWORLD:
             base_model(self.run, self.recipe)
         if not self.recipe.generate.testsets:
-            raise UserError("no test sets: --set generate.testsets=[FILE,...]")
-        read_testsets(tuple(name for name in self.recipe.generate.testsets if name != TOYWORLD))
+            raise UserError(NO_TESTSETS)
+        load_own_testsets(self.recipe.generate)
         require_key(self.recipe.generate.api_key_env)
 
     def arms_in_order(self) -> list[str]:

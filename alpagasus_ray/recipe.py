@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from alpagasus_ray.recipe_judging import (
     CompareSettings,
@@ -135,7 +136,13 @@ class GenerateSettings(Section):
     """Answering the test sets. Defaults: the paper's (greedy, 1,024 new tokens)."""
 
     testsets: tuple[str, ...] = ()
-    """JSONL files, or `toyworld`."""
+    """JSONL files, the paper's test sets by name (koala, sinstruct, vicuna, wizardlm), or `toyworld`. A name
+    is never taken for a file: a file called koala is ./koala."""
+    testsets_folder: str | None = None
+    """Where the paper's test sets are looked for, before the cache that `alpagasus testsets fetch` fills."""
+    prompt_columns: dict[Literal["id", "instruction", "input", "category"], str] = Field(default_factory=dict)
+    """The files' names for these columns, where they have others. The paper's sets by name and the toy world
+    need none, and pay no heed to these."""
     base_url: Url | None = None
     """An endpoint that runs already; None: the arms' models are served for the time of the stage."""
     api_key_env: VariableName | None = None
@@ -146,6 +153,12 @@ class GenerateSettings(Section):
     timeout_s: float = Field(600.0, gt=0)
     max_retries: int = Field(12, ge=0)
     """Of one request, after what may pass; a 429 costs none."""
+
+    @field_validator("testsets_folder")
+    @classmethod
+    def _folder_by_its_whole_path(cls, value: str | None) -> str | None:
+        """The recipe is stored in the run, and must hold wherever the next command is typed."""
+        return None if value is None else str(Path(value).expanduser().absolute())
 
     def shapes_result(self) -> dict[str, Any]:
         """Return the settings that change the answers."""

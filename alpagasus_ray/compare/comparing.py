@@ -13,7 +13,7 @@ from alpagasus_ray.compare.pairing import Answers, Pairing, pair, verdict_rows
 from alpagasus_ray.compare.statistics import pool, summarize
 from alpagasus_ray.compare.verdicts import Verdict
 from alpagasus_ray.console import Console
-from alpagasus_ray.corpus.answers import answers_from_jsonl, read_answer_folder
+from alpagasus_ray.corpus.answers import read_answer_folder, read_committed_answers
 from alpagasus_ray.judge.jobs import Bill, Spending, judge_job
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS
@@ -37,7 +37,7 @@ def compare_arms(
 ) -> Manifest:
     """Commit RUN/verdicts/<a>--vs--<b>--<judge>/ and return its manifest."""
     inputs = {run.answers(arm): run.require(run.answers(arm), f"generate --arm {arm}") for arm in (a, b)}
-    answers = [_committed_answers(run, arm) for arm in (a, b)]
+    answers = [read_committed_answers(run, arm) for arm in (a, b)]
     folder = run.verdicts(a, b, recipe.compare.model)
     return _compare(
         run, folder, recipe, (a, b), (answers[0], answers[1]), inputs, {}, session, console, spending
@@ -197,17 +197,6 @@ def _row(verdict: Verdict, texts: dict[str, str | None]) -> dict[str, Any]:
         "flipped": verdict.flipped,
         "failure": verdict.failure,
         **texts,
-    }
-
-
-def _committed_answers(run: RunDirectory, arm: str) -> Answers:
-    folder = run.answers(arm)
-    files = [name for name in run.list_files(folder) if name.endswith(".jsonl")]
-    return {
-        name.removesuffix(".jsonl"): answers_from_jsonl(
-            run.read_text(f"{folder}/{name}"), f"{run.uri}/{folder}/{name}"
-        )
-        for name in files
     }
 
 

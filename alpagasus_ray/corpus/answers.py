@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.text_files import read_text
 
@@ -23,7 +24,7 @@ class Answer:
     category: str | None
     text: str
     finish_reason: str
-    """stop, or length when the answer was cut."""
+    """stop, length when the answer was cut, or unknown where an imported file does not say."""
 
 
 def answers_to_jsonl(answers: Iterable[Answer]) -> str:
@@ -87,6 +88,18 @@ def _answer(row: dict[str, Any]) -> Answer:
         text=texts["answer"],
         finish_reason=texts["finish_reason"],
     )
+
+
+def read_committed_answers(run: RunDirectory, arm: str) -> dict[str, dict[str, Answer]]:
+    """Return an arm's committed answers, by test set and prompt id."""
+    folder = run.answers(arm)
+    files = [name for name in run.list_files(folder) if name.endswith(".jsonl")]
+    return {
+        name.removesuffix(".jsonl"): answers_from_jsonl(
+            run.read_text(f"{folder}/{name}"), f"{run.uri}/{folder}/{name}"
+        )
+        for name in files
+    }
 
 
 def read_answer_folder(folder: str | Path) -> dict[str, dict[str, Answer]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,59 +42,110 @@ class TestSet:
     prompts: tuple[Prompt, ...]
 
 
-def read_testset(path: str | Path) -> TestSet:
+def read_testset(path: str | Path, columns: Mapping[str, str] | None = None) -> TestSet:
     """Return the test set in a JSONL file; its name is the file's, without `_test_set` and the ending.
 
     Known shapes: Koala (`prompt`), Self-Instruct (`instruction`, `instances[0].input`), Vicuna (`text`),
-    WizardLM (`Instruction`, `Skill`), and `instruction` with an optional `input`. A row without an id
-    gets its number. Raises UserError that names the file and the line.
+    WizardLM (`Instruction`, `Skill`), and `instruction` with an optional `input`; others by `columns`, the
+    file's names for id, instruction, input or category. A row without an id gets its number. Raises
+    UserError that names the file and the line, or a column that no row has.
     """
-    prompts = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error.msg})") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: an object is expected")
-        prompts.append(_prompt(row, number, f"{path}, line {number}"))
-    if not prompts:
-        raise UserError(f"{path}: the test set holds no prompts")
+    prompts = parse_prompts(read_text(path), str(path), columns)
+    return TestSet(Path(path).name.removesuffix(".jsonl").removesuffix("_test_set"), prompts)
+
+
+def parse_prompts(text: str, source: str, columns: Mapping[str, str] | None = None) -> tuple[Prompt, ...]:
+    """Return the prompts in a JSONL text, as read_testset does; `source` is what its errors name."""
+    columns = columns or {}
+    rows = _rows(text, source)
+    if not rows:
+        raise UserError(f"{source}: the test set holds no prompts")
+    _check_columns(rows, columns, source)
+    prompts = tuple(parse_prompt(row, number, f"{source}, line {number}", columns) for number, row in rows)
     ids = [prompt.id for prompt in prompts]
     if len(set(ids)) != len(ids):
-        twice = next(id for id in ids if ids.count(id) > 1)
-        raise UserError(f"{path}: the id {twice} stands there more than once")
-    return TestSet(Path(path).name.removesuffix(".jsonl").removesuffix("_test_set"), tuple(prompts))
+        twice = next(id for id, count in Counter(ids).items() if count > 1)
+        raise UserError(f"{source}: the id {twice} stands there more than once")
+    return prompts
 
 
-def read_testsets(paths: tuple[str, ...]) -> list[TestSet]:
-    """Return the test sets of these files; raises UserError where two have one name."""
-    testsets = [read_testset(path) for path in paths]
+def check_names(testsets: Sequence[TestSet]) -> None:
+    """Raise UserError where two test sets have one name, or one has the name of all of them together."""
     names = [testset.name for testset in testsets]
     if POOLED in names:
         raise UserError(f"a test set cannot be called {POOLED}: the results of all of them together are")
     if len(set(names)) != len(names):
         raise UserError(f"two test sets have one name: {', '.join(sorted(names))}")
-    return testsets
 
 
-def _prompt(row: Mapping[str, Any], number: int, where: str) -> Prompt:
-    key = next((key for key in PROMPT_KEYS if isinstance(row.get(key), str) and row[key].strip()), None)
+def parse_prompt(
+    row: Mapping[str, Any], number: int, where: str, columns: Mapping[str, str] | None = None
+) -> Prompt:
+    """Return the prompt in a row; `number` is its id where it has none. Raises UserError that says where."""
+    columns = columns or {}
+    keys = (columns["instruction"],) if "instruction" in columns else PROMPT_KEYS
+    key = next((key for key in keys if isinstance(row.get(key), str) and row[key].strip()), None)
     if key is None:
-        raise UserError(f"{where}: no prompt under any of {', '.join(PROMPT_KEYS)}")
+        hint = "" if columns else "; yours can be named: generate.prompt_columns={instruction: NAME}"
+        raise UserError(f"{where}: no prompt under any of {', '.join(keys)}{hint}")
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{where}: text is not valid Unicode") from error
-    category = next((row[key] for key in CATEGORY_KEYS if isinstance(row.get(key), str)), None)
-    id = next((row[key] for key in ID_KEYS if isinstance(row.get(key), str | int)), number)
-    return Prompt(str(id), row[key], _input(row), category)
+    return Prompt(
+        _id(row, number, where, columns), row[key], _input(row, where, columns), _category(row, columns)
+    )
 
 
-def _input(row: Mapping[str, Any]) -> str:
+def _rows(text: str, source: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return the objects of the lines with their lines' numbers."""
+    rows: list[tuple[int, Mapping[str, Any]]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", "nested too deeply, or a number too long")
+            raise UserError(f"{source}, line {number}: not JSON ({reason})") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{source}, line {number}: an object is expected")
+        rows.append((number, row))
+    return rows
+
+
+def _check_columns(
+    rows: Sequence[tuple[int, Mapping[str, Any]]], columns: Mapping[str, str], source: str
+) -> None:
+    there = {column for _, row in rows for column in row}
+    if missing := sorted(set(columns.values()) - there):
+        found = ", ".join(sorted(there)[:10]) or "none"
+        raise UserError(
+            f"{source}: no row has the column {' or '.join(missing)} that generate.prompt_columns names "
+            f"(columns found: {found})"
+        )
+
+
+def _id(row: Mapping[str, Any], number: int, where: str, columns: Mapping[str, str]) -> str:
+    keys = (columns["id"],) if "id" in columns else ID_KEYS
+    id = next((row[key] for key in keys if isinstance(row.get(key), str | int)), None)
+    if id is None and "id" in columns:
+        raise UserError(f"{where}: no id under {columns['id']}")
+    return str(number if id is None else id)
+
+
+def _input(row: Mapping[str, Any], where: str, columns: Mapping[str, str]) -> str:
+    if "input" in columns:
+        value = row.get(columns["input"])
+        if not isinstance(value, str | None):
+            raise UserError(f"{where}: {columns['input']} is not a string")
+        return value or ""
     instances = row.get("instances")
     holder = instances[0] if isinstance(instances, list) and instances else row
     value = holder.get("input") if isinstance(holder, Mapping) else None
     return value if isinstance(value, str) else ""
+
+
+def _category(row: Mapping[str, Any], columns: Mapping[str, str]) -> str | None:
+    keys = (columns["category"],) if "category" in columns else CATEGORY_KEYS
+    return next((row[key] for key in keys if isinstance(row.get(key), str)), None)

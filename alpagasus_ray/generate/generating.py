@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Sequence
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, Progress
 from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
 from alpagasus_ray.corpus.template import chat_message, render_prompt
-from alpagasus_ray.corpus.testsets import Prompt, TestSet, read_testsets
+from alpagasus_ray.corpus.testset_files import content_hashes, load_testsets
+from alpagasus_ray.corpus.testsets import Prompt
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits, failure_kind, num_passing
 from alpagasus_ray.llm.chat import EndpointError, Message, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
-from alpagasus_ray.recipe import TOYWORLD, GenerateSettings, Recipe
+from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import require_key
 
 
@@ -30,7 +30,7 @@ class Generation:
     def __init__(self, run: RunDirectory, recipe: Recipe, arm: str) -> None:
         """Read the test sets; raises UserError where they or the arm's model are missing."""
         self.run, self.arm, self.settings = run, arm, recipe.generate
-        self.testsets = read_testsets(_testset_files(run, recipe.generate))
+        self.testsets = load_testsets(run, recipe.generate)
         self._inputs: dict[str, Manifest] = {}
         if recipe.generate.base_url is None:
             self._inputs[run.model(arm)] = run.require(run.model(arm), f"train --arm {arm}")
@@ -38,7 +38,7 @@ class Generation:
         self._is_chat = _template(run, recipe, arm) == "chat"
         asked = {"template": "chat"} if self._is_chat else {}
         shaping = {**recipe.generate.shapes_result(), **served, **asked}
-        self._hashed = {**shaping, "testsets": _hashes(self.testsets)}
+        self._hashed = {**shaping, "testsets": content_hashes(self.testsets)}
 
     def committed(self) -> Manifest | None:
         """Return the manifest where the answers are there already."""
@@ -141,33 +141,9 @@ def _answer(prompt: Prompt, arm: str, text: str, finish_reason: str) -> Answer:
     return Answer(prompt.id, arm, prompt.question, prompt.category, text.strip(), finish_reason)
 
 
-def _hashes(testsets: Sequence[TestSet]) -> dict[str, str]:
-    """Return what names the content of each test set."""
-    return {
-        testset.name: settings_hash(
-            {"prompts": [[p.id, p.instruction, p.input, p.category] for p in testset.prompts]}
-        )
-        for testset in testsets
-    }
-
-
 def _template(run: RunDirectory, recipe: Recipe, arm: str) -> str:
     """Return what the arm's prompts were written into: as its manifest says, else as it would be trained."""
     manifest = run.manifest(run.model(arm))
     if manifest is None:
         return recipe.train.template
     return str(manifest.settings.get("template", "alpaca"))
-
-
-def _testset_files(run: RunDirectory, settings: GenerateSettings) -> tuple[str, ...]:
-    files: list[str] = []
-    for testset in settings.testsets:
-        if testset == TOYWORLD:
-            folder = f"{run.toyworld}/testsets"
-            run.require(run.toyworld, "demo")
-            files += [str(run.local_path(f"{folder}/{name}")) for name in run.list_files(folder)]
-        else:
-            files.append(testset)
-    if not files:
-        raise UserError("no test sets: give --testsets FILE,... (or --set generate.testsets=[FILE])")
-    return tuple(files)

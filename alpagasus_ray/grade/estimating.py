@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.committing import rows_of, source_of
 from alpagasus_ray.corpus.ingest import KeptRow
-from alpagasus_ray.corpus.testsets import Prompt, read_testsets
+from alpagasus_ray.corpus.testset_files import load_own_testsets
+from alpagasus_ray.corpus.testsets import Prompt
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.forecasts import Forecast, Workload, forecast
 from alpagasus_ray.grade.pilot import PilotSample, planted
@@ -24,7 +25,7 @@ from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, Rubric
 from alpagasus_ray.llm.chat import Request
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.token_counts import TokenCounter, token_counter
-from alpagasus_ray.recipe import TOYWORLD, CorpusSettings, GradeSettings, JudgeSettings, Recipe
+from alpagasus_ray.recipe import CorpusSettings, GradeSettings, JudgeSettings, Recipe
 from alpagasus_ray.storage import Storage
 
 SAMPLE_SIZE = 2_500
@@ -186,12 +187,13 @@ def _comparing(recipe: Recipe, tally: _RowTally) -> Forecast | None:
     There are no answers yet: each is taken to be as long as the data's outputs, and the longest to fill
     generate.max_new_tokens.
     """
-    files = tuple(name for name in recipe.generate.testsets if name != TOYWORLD)
     settings, pairs = recipe.compare, len(recipe.compare.pairs)
-    if not (files and pairs and tally.rows):
+    if not (pairs and tally.rows):
+        return None
+    prompts = [prompt for testset in load_own_testsets(recipe.generate) for prompt in testset.prompts]
+    if not prompts:
         return None
     counter = token_counter(settings.model, settings.tokenizer)
-    prompts = [prompt for testset in read_testsets(files) for prompt in testset.prompts]
     without_answers = _SampledSum()
     for prompt in prompts:
         _add_prompt(without_answers, _pairwise_request(prompt, settings), counter)

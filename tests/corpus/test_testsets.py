@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alpagasus_ray.corpus.testsets import Prompt, read_testset, read_testsets
+from alpagasus_ray.corpus.testsets import Prompt, TestSet, check_names, read_testset
 from alpagasus_ray.errors import UserError
 
 FileOf = Callable[..., Path]
@@ -86,6 +86,8 @@ def test_a_test_set_is_named_after_its_file(file_of: FileOf, file: str, name: st
         (({"prompt": "a"}, "{oops"), "line 2"),
         (({"prompt": "a"}, "", "5"), "line 3"),
         (("[1]",), "line 1"),
+        (("[" * 100_000,), "line 1: not JSON (nested too deeply"),
+        (('{"prompt": ' + "1" * 5000 + "}",), "line 1: not JSON"),
         (({"prompt": "a"}, {"question_id": 4}), "line 2: no prompt"),
         (({"prompt": " "},), "line 1: no prompt"),
         (({"prompt": 5},), "line 1: no prompt"),
@@ -130,14 +132,54 @@ def test_rows_without_ids_are_numbered(file_of: FileOf) -> None:
     assert [prompt.id for prompt in testset.prompts] == ["1", "2"]
 
 
-def test_two_test_sets_of_one_name_are_refused(tmp_path: Path) -> None:
-    paths = []
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        paths.append(tmp_path / folder / "koala.jsonl")
-        paths[-1].write_text('{"prompt": "a"}\n')
+COLUMNS = {"id": "number", "instruction": "question_text", "input": "context", "category": "topic"}
+
+
+def test_columns_of_other_names_are_read_where_they_are_named(file_of: FileOf) -> None:
+    first = {"number": 7, "id": "no", "question_text": "Sum?", "prompt": "no", "context": "1, 2"}
+    path = file_of({**first, "topic": "maths", "category": "no"}, {"number": "b", "question_text": "Hi?"})
+    assert read_testset(path, COLUMNS).prompts == (
+        Prompt("7", "Sum?", "1, 2", "maths"),
+        Prompt("b", "Hi?"),
+    )
+    # What is not named is found as ever.
+    by_question = read_testset(path, {"instruction": "question_text"}).prompts
+    assert by_question == (Prompt("no", "Sum?", "", "no"), Prompt("2", "Hi?"))
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"number": 1, "question_text": " "}, "line 2: no prompt under any of question_text"),
+        ({"number": 1, "prompt": "Hi?"}, "line 2: no prompt under any of question_text"),
+        ({"question_text": "Hi?", "id": 3}, "line 2: no id under number"),
+        ({"number": 1, "question_text": "Hi?", "context": ["a"]}, "line 2: context is not a string"),
+    ],
+)
+def test_a_row_without_a_named_column_is_told(file_of: FileOf, row: dict[str, Any], says: str) -> None:
+    whole = {"number": 0, "question_text": "Who?", "context": "x", "topic": "y"}
+    with pytest.raises(UserError, match=says):
+        read_testset(file_of(whole, row), COLUMNS)
+
+
+def test_a_named_column_that_no_row_has_is_told_with_those_that_are_there(file_of: FileOf) -> None:
+    path = file_of({"prompt": "Hi?"}, {"prompt": "Ho?", "topic": "x"})
+    with pytest.raises(UserError) as caught:
+        read_testset(path, {"instruction": "question", "input": "context", "category": "topic"})
+    assert str(caught.value) == (
+        f"{path}: no row has the column context or question that generate.prompt_columns names "
+        "(columns found: prompt, topic)"
+    )
+
+
+def test_who_has_other_columns_is_told_how_to_name_them(file_of: FileOf) -> None:
+    assert "generate.prompt_columns={instruction: NAME}" in complaint(file_of({"question_text": "Hi?"}))
+
+
+def test_two_test_sets_of_one_name_are_refused() -> None:
     with pytest.raises(UserError, match="koala"):
-        read_testsets(tuple(map(str, paths)))
+        check_names([TestSet("koala", ()), TestSet("mine", ()), TestSet("koala", ())])
+    check_names([TestSet("koala", ()), TestSet("mine", ())])
 
 
 @pytest.mark.parametrize(
@@ -156,8 +198,6 @@ def test_the_papers_test_sets(
     assert len({prompt.category for prompt in testset.prompts} - {None}) == num_categories
 
 
-def test_a_test_set_cannot_take_the_name_of_all_of_them_together(tmp_path: Path) -> None:
-    path = tmp_path / "pooled.jsonl"
-    path.write_text('{"prompt": "Say hello."}\n')
+def test_a_test_set_cannot_take_the_name_of_all_of_them_together() -> None:
     with pytest.raises(UserError, match="cannot be called pooled"):
-        read_testsets((str(path),))
+        check_names([TestSet("pooled", ())])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alpagasus_ray.corpus.template import render_prompt
-from alpagasus_ray.corpus.testsets import read_testsets
+from alpagasus_ray.corpus.testsets import read_testset
 from tests.small_demo import NUM_PROMPTS
 
 pytestmark = pytest.mark.slow
@@ -24,9 +24,7 @@ def test_greedy_answers_of_vllm_are_those_of_transformers_on_50_prompts(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run_dir, _ = finished_demo
-    testsets = read_testsets(
-        tuple(str(path) for path in sorted((run_dir / "toyworld/testsets").glob("*.jsonl")))
-    )
+    testsets = [read_testset(path) for path in sorted((run_dir / "toyworld/testsets").glob("*.jsonl"))]
     compared = 0
     for arm in ARMS:
         folder = run_dir / "models" / arm
