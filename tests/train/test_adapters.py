@@ -107,8 +107,3 @@ def test_targets_that_are_not_there_are_named(tiny_model: Path) -> None:
     model = load_model(str(tiny_model), load_tokenizer(str(tiny_model)))
     with pytest.raises(UserError, match=r"train\.lora\.targets.*query_key_value"):
         with_adapter(model, LoraSettings(targets=("query_key_value",)))
-
-
-def test_zero_has_no_4_bits() -> None:
-    with pytest.raises(ValueError, match="strategy single or fsdp"):
-        TrainSettings(strategy="deepspeed", lora=LoraSettings(quantization="nf4"))
