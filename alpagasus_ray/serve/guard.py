@@ -1,0 +1,154 @@
+"""Who may ask the endpoint, and how much at once: an ASGI application around another one. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+RETRY_AFTER_S = 1
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class KeyDigest:
+    """What a key is known by where it is checked: nobody reads the key in it.
+
+    It travels with the deployment, which Ray shows to everybody on the cluster; the key does not.
+    """
+
+    digest: bytes
+    salt: bytes
+
+    @classmethod
+    def of(cls, key: str) -> KeyDigest:
+        """Return what a key is known by (SHA-256 behind a salt of its own)."""
+        salt = secrets.token_bytes(16)
+        return cls(_digest(key.encode(), salt), salt)
+
+    def is_of(self, key: bytes) -> bool:
+        """Return whether this is the key, in a time that does not depend on where they differ."""
+        return hmac.compare_digest(_digest(key, self.salt), self.digest)
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Who is let in."""
+
+    key: KeyDigest | None = None
+    """None: everybody."""
+    max_body_bytes: int = 4 * MIB
+    max_in_flight: int = 1024
+    """Requests at once, streams that are still read among them."""
+
+
+class Guard:
+    """Lets requests through to an application, or refuses them in OpenAI's format.
+
+    401 without the key, 413 for a body that is too long, 429 with Retry-After where enough are under way.
+    """
+
+    def __init__(self, app: AsgiApp, admission: Admission) -> None:
+        self._app, self._admission = app, admission
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection, as ASGI wants it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no web socket is served here, and none gets around the key
+        if (refusal := self._refusal(scope)) is not None:
+            await _send_refusal(send, *refusal)
+            return
+        self._in_flight += 1
+        try:
+            await self._pass_on(scope, receive, send)
+        finally:
+            self._in_flight -= 1
+
+    def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
+        """Return status, code and message where nobody has to read the body to refuse."""
+        headers = dict(scope["headers"])
+        admission = self._admission
+        if admission.key is not None and not admission.key.is_of(_bearer(headers)):
+            return 401, "invalid_api_key", "Incorrect API key: send it as `Authorization: Bearer KEY`."
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > admission.max_body_bytes:
+            return self._too_long()
+        if self._in_flight >= admission.max_in_flight:
+            many = f"{self._in_flight} requests are under way, which is all that this endpoint takes at once."
+            return 429, "rate_limit_exceeded", f"{many} Try again in {RETRY_AFTER_S} s."
+        return None
+
+    def _too_long(self) -> tuple[int, str, str]:
+        limit = self._admission.max_body_bytes / MIB
+        return 413, "request_too_large", f"The body is longer than {limit:g} MiB, this endpoint's limit."
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application read the body up to the limit: a length need not be announced, or be true."""
+        read_bytes, is_too_long, has_begun = 0, False, False
+
+        async def counted() -> MutableMapping[str, Any]:
+            nonlocal read_bytes, is_too_long
+            message = await receive()
+            read_bytes += len(message.get("body", b""))
+            if read_bytes > self._admission.max_body_bytes:
+                is_too_long = True
+                raise _TooLongError
+            return message
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            nonlocal has_begun
+            if is_too_long and not has_begun:
+                return  # the application takes a body that it cannot read for one that is malformed
+            has_begun = True
+            await send(message)
+
+        with suppress(_TooLongError):
+            await self._app(scope, counted, noted)
+        if is_too_long and not has_begun:
+            await _send_refusal(send, *self._too_long())
+
+
+class _TooLongError(Exception):
+    """The body goes on beyond the limit."""
+
+
+def refusal_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """Return the body of a refusal, as OpenAI's clients read it."""
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+async def _send_refusal(send: Send, status: int, code: str, message: str) -> None:
+    body = json.dumps(refusal_body(status, code, message)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if status == 429:
+        headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
+    if status == 413:
+        headers.append((b"connection", b"close"))  # what has not been read yet would be taken for a request
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _bearer(headers: MutableMapping[bytes, bytes]) -> bytes:
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _digest(key: bytes, salt: bytes) -> bytes:
+    return hashlib.sha256(salt + key).digest()
