@@ -149,6 +149,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     flags: Flags = {
         "--host": ("host", str, "loopback by default"),
         "--port": ("port", int, "0: any free one"),
+        "--api-key-env": ("api_key_env", str, "the environment variable that holds the endpoint's key"),
     }
     _add_settings(command, "serve", flags)
 

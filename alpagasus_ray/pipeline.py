@@ -25,7 +25,7 @@ from alpagasus_ray.report.reporting import summary_table, write_report
 from alpagasus_ray.select.selecting import arm_settings, check_rubric, select
 from alpagasus_ray.serve.endpoint import Endpoint
 from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, models_named_by_folder
-from alpagasus_ray.serve.ports import check_is_loopback, check_port_free
+from alpagasus_ray.serve.ports import check_invitation, check_port_free
 from alpagasus_ray.train.tracking import check_trackers
 from alpagasus_ray.train.training import base_model, train
 
@@ -159,15 +159,17 @@ class Pipeline:
             return
         base_url = self.recipe.generate.base_url
         models = [ServedModel(one.arm, str(self.run.local_path(self.run.model(one.arm)))) for one in missing]
-        there = nullcontext(Endpoint(base_url, tuple(arms))) if base_url else self._serving(models)
+        key = require_key(self.recipe.generate.api_key_env)
+        there = nullcontext(Endpoint(base_url, tuple(arms), key)) if base_url else self._serving(models)
         with there as endpoint:
             for generation in missing:
-                generation.make(endpoint.base_url, self.console)
+                generation.make(endpoint.base_url, endpoint.api_key, self.console)
 
     @contextmanager
     def _serving(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:
         settings = self.recipe.serve
-        check_is_loopback(settings.host)
+        check_invitation(settings)
+        require_key(settings.api_key_env)
         check_port_free(settings.host, settings.port)
         for model in models:
             check_model_folder(model.folder)

@@ -115,6 +115,16 @@ class ServeSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     """0: any free port."""
+    api_key_env: VariableName | None = None
+    """The environment variable that holds the key which requests have to bring. None: none is asked for, and
+    the host has to be this machine's own loopback."""
+    open_to_all: bool = False
+    """Ask for no key where others can reach the endpoint, too."""
+    max_body_mib: float = Field(4.0, gt=0)
+    max_requests_in_flight: int = Field(1024, ge=1)
+    """Of the endpoint as a whole; more are answered 429 with Retry-After."""
+    max_answer_tokens: int | None = Field(None, ge=1)
+    """The longest answer that a request may ask for. None: as long as the model's context."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_length_tokens: int | None = Field(None, ge=16)
     """Prompt and answer together; None: what the model's config says."""

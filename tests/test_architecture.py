@@ -41,6 +41,7 @@ RAY = frozenset(
         "judge.pool",
         "train.ray_tokenizing",
         "train.ray_workers",
+        "serve.application",
         "serve.serving",
     }
 )

@@ -21,7 +21,6 @@ from alpagasus_ray.llm.chat import EndpointError, Message, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.recipe import Recipe
-from alpagasus_ray.recipe_files import require_key
 
 
 class Generation:
@@ -44,7 +43,7 @@ class Generation:
         """Return the manifest where the answers are there already."""
         return self.run.committed(self.run.answers(self.arm), "generate", self._hashed, self._inputs)
 
-    def make(self, base_url: str, console: Console) -> Manifest:
+    def make(self, base_url: str, api_key: str | None, console: Console) -> Manifest:
         """Commit RUN/answers/<arm>/ and return its manifest.
 
         A prompt that gets no answer is a failure with its reason, counted; it is in no file. Raises
@@ -57,18 +56,18 @@ class Generation:
             "generate",
             self._hashed,
             self._inputs,
-            lambda: self._generate(base_url, console),
+            lambda: self._generate(base_url, api_key, console),
         )
         answered = manifest.counts["answers"]
         console.say(f"generate: {self.arm} answered {answered:,} prompts of {len(self.testsets)} test sets")
         return manifest
 
-    def _generate(self, base_url: str, console: Console) -> Made:
+    def _generate(self, base_url: str, api_key: str | None, console: Console) -> Made:
         model = self._inputs.get(self.run.model(self.arm))
         replies = self.run.local_path(
             self.run.replies(self.arm, model.content if model else settings_hash({"base_url": base_url}))
         )
-        asked = asyncio.run(self._ask_all(base_url, Ledger(replies), console))
+        asked = asyncio.run(self._ask_all(base_url, api_key, Ledger(replies), console))
         if not any(one.reply for one in asked.values()):
             reasons = Counter(one.failure for one in asked.values()).most_common(1)
             raise UserError(f"{self.arm} answered no prompt at all ({reasons[0][0]})")
@@ -78,14 +77,13 @@ class Generation:
         return made
 
     async def _ask_all(
-        self, base_url: str, replies: Ledger, console: Console
+        self, base_url: str, api_key: str | None, replies: Ledger, console: Console
     ) -> dict[tuple[str, str], Asked]:
         from alpagasus_ray.llm.openai_chat import OpenAIChat  # the SDK takes a second to import
 
         settings = self.settings
-        key = require_key(settings.api_key_env)
         try:
-            model = OpenAIChat(base_url, key, settings.timeout_s)
+            model = OpenAIChat(base_url, api_key, settings.timeout_s)
         except EndpointError as error:
             raise UserError(str(error)) from error
         asker = Asker(model, replies, AskingLimits(settings.max_concurrency, settings.max_retries))

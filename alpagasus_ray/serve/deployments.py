@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.serve.causes import last_logged_cause
+from alpagasus_ray.serve.guard import refusal_body
 
 MAX_LOG_CHARACTERS = 100_000
 
@@ -46,8 +47,12 @@ def folder_server_class(server_base: Any, engine_base: Any, *, on_gpu: bool) -> 
     return FolderServer
 
 
-def ingress_class(ingress_base: Any) -> type:
-    """Return the class that reads requests; a model that is not served is refused in OpenAI's format."""
+def ingress_class(ingress_base: Any, max_answer_tokens: int | None) -> type:
+    """Return the class that reads requests.
+
+    A model that is not served, and an answer longer than `max_answer_tokens` (None: any length), are refused
+    in OpenAI's format.
+    """
 
     class ModelIngress(ingress_base):  # type: ignore[misc]
         async def _process_llm_request(self, body: Any, *rest: Any, **options: Any) -> Any:
@@ -58,16 +63,24 @@ def ingress_class(ingress_base: Any) -> type:
                 await self._get_model_id(body.model)
             except HTTPException as error:
                 # FastAPI would write {"detail": ...}, which OpenAI's clients do not read.
-                return JSONResponse(openai_error(error.status_code, error.detail), error.status_code)
+                code = "model_not_found" if error.status_code == 404 else "invalid_model"
+                refusal = refusal_body(error.status_code, code, error.detail, "model")
+                return JSONResponse(refusal, error.status_code)
+            if max_answer_tokens is not None and not limit_answer(body, max_answer_tokens):
+                said = f"This endpoint's answers have {max_answer_tokens} tokens at most."
+                return JSONResponse(refusal_body(400, "too_many_tokens", said, "max_tokens"), 400)
             return await super()._process_llm_request(body, *rest, **options)
 
     return ModelIngress
 
 
-def openai_error(status: int, message: str) -> dict[str, Any]:
-    """Return the body of a refusal that concerns the request's model."""
-    code = "model_not_found" if status == 404 else None
-    return {"error": {"message": message, "type": "invalid_request_error", "param": "model", "code": code}}
+def limit_answer(body: Any, max_tokens: int) -> bool:
+    """Return whether a request (vLLM's) asks for no longer an answer; where it names no length, set that."""
+    asked = [getattr(body, name, None) for name in ("max_tokens", "max_completion_tokens")]
+    named = [tokens for tokens in asked if tokens is not None]
+    if not named:
+        body.max_tokens = max_tokens
+    return all(tokens <= max_tokens for tokens in named)
 
 
 def _own_output() -> str:

@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
 from typing import Any
@@ -24,6 +24,8 @@ class Endpoint:
     base_url: str
     """What an OpenAI client takes, such as http://127.0.0.1:8000/v1"""
     model_names: tuple[str, ...]
+    api_key: str | None = field(default=None, repr=False)
+    """None: it asks nobody for a key."""
 
 
 class NotAnsweringError(Exception):
@@ -61,24 +63,25 @@ def _failure_of(question: Callable[[], None]) -> str | None:
 
 
 def _list_all(endpoint: Endpoint, until_s: float) -> None:
-    listed = {model["id"] for model in _ask(f"{endpoint.base_url}/models", None, until_s)["data"]}
+    listed = {model["id"] for model in _ask(endpoint, "models", None, until_s)["data"]}
     if missing := sorted(set(endpoint.model_names) - listed):
         raise ValueError(f"{endpoint.base_url}/models does not list {', '.join(missing)}")
 
 
 def _complete(endpoint: Endpoint, name: str, until_s: float) -> None:
     body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
-    answer = _ask(f"{endpoint.base_url}/completions", body, until_s)
+    answer = _ask(endpoint, "completions", body, until_s)
     if not answer["choices"]:
         raise ValueError(f'"{name}" completed nothing')
 
 
-def _ask(url: str, body: dict[str, Any] | None, until_s: float) -> dict[str, Any]:
-    request = urllib.request.Request(
-        url,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
+def _ask(endpoint: Endpoint, path: str, body: dict[str, Any] | None, until_s: float) -> dict[str, Any]:
+    url = f"{endpoint.base_url}/{path}"
+    headers = {"Content-Type": "application/json"}
+    if endpoint.api_key is not None:
+        headers["Authorization"] = f"Bearer {endpoint.api_key}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers=headers)
     with _OPENER.open(request, timeout=max(1.0, until_s - time.monotonic())) as response:
         answer = json.load(response)
     if not isinstance(answer, dict):

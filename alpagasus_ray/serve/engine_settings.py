@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 BYTES_PER_GIB = 2**30
 INGRESS_CPUS = 0.1
 REPLICA_STOPS_WITHIN_S = 2.0
+UNLIMITED = 1_000_000
+"""Requests that Serve hands to the ingress at once: the guard in it refuses what is too much, at once."""
 
 QUIET_ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -50,6 +52,7 @@ def ingress_config() -> dict[str, Any]:
     """Return the deployment options of the process that reads requests and hands them to the models."""
     return {
         "num_replicas": 1,
+        "max_ongoing_requests": UNLIMITED,
         "ray_actor_options": {"num_cpus": INGRESS_CPUS},
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": REPLICA_STOPS_WITHIN_S,

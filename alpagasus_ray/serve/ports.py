@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from typing import TYPE_CHECKING
 
 from alpagasus_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from alpagasus_ray.recipe import ServeSettings
 
 ANY_HOST = frozenset({"0.0.0.0", "::", ""})
 
@@ -30,17 +34,23 @@ def check_port_free(host: str, port: int) -> None:
         ) from error
 
 
-def check_is_loopback(host: str) -> None:
-    """Raise UserError for a host that others can reach: the endpoint does not ask for a key yet."""
+def check_invitation(settings: ServeSettings) -> None:
+    """Raise UserError where others can reach the endpoint, and it would ask nobody for a key."""
+    if settings.api_key_env is not None or settings.open_to_all or is_loopback(settings.host):
+        return
+    raise UserError(
+        f"{settings.host}: others can reach the endpoint there, and it asks nobody for a key: name the "
+        "environment variable that holds one (--api-key-env ALPAGASUS_KEY), or leave --host at 127.0.0.1 (or "
+        "say --set serve.open_to_all=true)"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches what listens there."""
     try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = host == "localhost"
-    if not is_loopback:
-        raise UserError(
-            f"{host}: the endpoint asks nobody for a key, so it listens on this machine only: "
-            "leave --host at 127.0.0.1 and reach it through an SSH tunnel."
-        )
+        return host == "localhost"
 
 
 def free_port(host: str, port: int) -> int:

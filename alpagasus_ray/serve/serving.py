@@ -1,12 +1,11 @@
-"""The models behind one endpoint: ray.serve.llm with vLLM. The stage's one module that imports ray."""
+"""The models behind one endpoint: ray.serve.llm with vLLM. The wiring."""
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import ray
@@ -20,12 +19,14 @@ from ray.serve.schema import (
 )
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe_files import require_key
+from alpagasus_ray.serve.application import build_application
 from alpagasus_ray.serve.causes import cause_in_one_line
-from alpagasus_ray.serve.deployments import folder_server_class, ingress_class
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, wait_until_answering
-from alpagasus_ray.serve.engine_settings import deployment_name, ingress_config, llm_config, shortage
+from alpagasus_ray.serve.engine_settings import deployment_name, shortage
+from alpagasus_ray.serve.guard import MIB, Admission, KeyDigest
 from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, check_names_differ
-from alpagasus_ray.serve.ports import address_to_ask, check_port_free, free_port
+from alpagasus_ray.serve.ports import address_to_ask, check_invitation, check_port_free, free_port
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
@@ -53,9 +54,11 @@ def serving(
     else CPUs. The body starts once every model has answered; `report` gets a line when something has
     changed. At the end, whatever ended it, no process and no actor of the endpoint is left.
 
-    Raises UserError when a folder is no model, the port is taken, Serve runs already, a model cannot
-    be loaded, or not all of them answer within `settings.startup_timeout_s`.
+    Raises UserError when others could reach it without a key, a folder is no model, the port is taken, Serve
+    runs already, a model cannot be loaded, or not all of them answer within `settings.startup_timeout_s`.
     """
+    check_invitation(settings)
+    key = require_key(settings.api_key_env)
     check_names_differ(models)
     for model in models:
         check_model_folder(model.folder)
@@ -66,6 +69,7 @@ def serving(
     startup = _Startup(
         models=tuple(models),
         settings=settings,
+        key=key,
         port=free_port(settings.host, settings.port),
         until_s=time.monotonic() + settings.startup_timeout_s,
         report=report,
@@ -84,9 +88,19 @@ class _Startup:
 
     models: tuple[ServedModel, ...]
     settings: ServeSettings
+    key: str | None = field(repr=False)
     port: int
     until_s: float
     report: Callable[[str], None]
+
+    @property
+    def admission(self) -> Admission:
+        """Who is let in: by what is known of the key, so that the key itself stays in this process."""
+        return Admission(
+            key=None if self.key is None else KeyDigest.of(self.key),
+            max_body_bytes=int(self.settings.max_body_mib * MIB),
+            max_in_flight=self.settings.max_requests_in_flight,
+        )
 
     def deploy(self) -> None:
         """Hand the models to Serve, which starts them all at once."""
@@ -103,25 +117,7 @@ class _Startup:
             )
         except RayTaskError as error:
             raise UserError(f"The endpoint cannot be opened: {cause_in_one_line(str(error))}") from error
-        with _no_garbage_collection():
-            # Imports vLLM and torch: 10 s and more, which only who serves should pay.
-            from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
-            from ray.serve.llm import LLMConfig, build_openai_app
-            from ray.serve.llm.deployment import LLMServer
-            from ray.serve.llm.ingress import OpenAiIngress
-
-        server_class = folder_server_class(LLMServer, VLLMEngine, on_gpu=on_gpu)
-        configs = [
-            LLMConfig(**llm_config(model, index, self.settings, on_gpu=on_gpu, server_class=server_class))
-            for index, model in enumerate(self.models)
-        ]
-        application = build_openai_app(
-            {
-                "llm_configs": configs,
-                "ingress_cls_config": {"ingress_cls": ingress_class(OpenAiIngress)},
-                "ingress_deployment_config": ingress_config(),
-            }
-        )
+        application = build_application(self.models, self.settings, self.admission, on_gpu=on_gpu)
         serve.run_many(
             [serve.RunTarget(application, name=APPLICATION, route_prefix="/")],
             wait_for_ingress_deployment_creation=False,
@@ -150,7 +146,7 @@ class _Startup:
     def wait_until_answering(self) -> Endpoint:
         """Return the endpoint once each model has completed a token through it."""
         base_url = f"http://{address_to_ask(self.settings.host)}:{self.port}/v1"
-        endpoint = Endpoint(base_url, tuple(model.name for model in self.models))
+        endpoint = Endpoint(base_url, tuple(model.name for model in self.models), self.key)
         try:
             wait_until_answering(endpoint, self.until_s - time.monotonic(), while_waiting=self._check_alive)
         except NotAnsweringError as error:
@@ -197,15 +193,3 @@ def _stop_serve() -> None:
     for actor in sorted(left, key=lambda actor: actor["name"] != CONTROLLER):
         with suppress(ValueError):  # gone in the meantime
             ray.kill(ray.get_actor(actor["name"], SERVE))
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """For imports: they make objects by the million that all stay, and looking through them takes 2 s."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

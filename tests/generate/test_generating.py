@@ -17,7 +17,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import Recipe
-from alpagasus_ray.recipe_files import parse_recipe
+from alpagasus_ray.recipe_files import parse_recipe, require_key
 from tests.loopback import Body, LoopbackServer, error
 
 KOALA = [{"id": f"koala_{number}", "prompt": f"Question <{number}>?"} for number in range(12)]
@@ -54,7 +54,9 @@ class Bench:
         )
 
     def make(self, arm: str = "filtered", **changed: Any) -> Manifest:
-        return self.generation(arm, **changed).make(self.endpoint.base_url, self.console)
+        generation = self.generation(arm, **changed)
+        key = require_key(generation.settings.api_key_env)
+        return generation.make(self.endpoint.base_url, key, self.console)
 
     def answers(self, testset: str, arm: str = "filtered") -> dict[str, Answer]:
         name = f"{self.run.answers(arm)}/{testset}.jsonl"

@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 
 from alpagasus_ray.serve import deployments
-from alpagasus_ray.serve.deployments import folder_server_class, ingress_class
+from alpagasus_ray.serve.deployments import folder_server_class, ingress_class, limit_answer
 
 
 class ServerBase:
@@ -93,10 +93,12 @@ class IngressBase:
         return (body.model, call_method, raw_request)
 
 
-def asked(model: str | None) -> Any:
-    ingress: Any = ingress_class(IngressBase)()
+def asked(model: str | None, max_answer_tokens: int | None = None, **body: Any) -> Any:
+    ingress: Any = ingress_class(IngressBase, max_answer_tokens)()
     return asyncio.run(
-        ingress._process_llm_request(SimpleNamespace(model=model), call_method="chat", raw_request="raw")
+        ingress._process_llm_request(
+            SimpleNamespace(model=model, **body), call_method="chat", raw_request="raw"
+        )
     )
 
 
@@ -104,9 +106,23 @@ def test_a_served_model_is_asked() -> None:
     assert asked("full") == ("full", "chat", "raw")
 
 
-@pytest.mark.parametrize(("model", "status", "code"), [("fulll", 404, "model_not_found"), (None, 400, None)])
-def test_another_is_refused_in_openais_format(model: str | None, status: int, code: str | None) -> None:
+@pytest.mark.parametrize(
+    ("model", "status", "code"), [("fulll", 404, "model_not_found"), (None, 400, "invalid_model")]
+)
+def test_another_is_refused_in_openais_format(model: str | None, status: int, code: str) -> None:
     response = asked(model)
     error = json.loads(response.body)["error"]
     assert response.status_code == status
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", "model", code)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_an_answer_may_be_as_long_as_the_endpoint_says(name: str) -> None:
+    assert asked("full", 10, **{name: 10}) == ("full", "chat", "raw")
+    response = asked("full", 10, **{name: 11})
+    assert response.status_code == 400 and b"10 tokens at most" in response.body
+
+
+def test_who_names_no_length_gets_the_longest() -> None:
+    body = SimpleNamespace(max_tokens=None, max_completion_tokens=None)
+    assert limit_answer(body, 10) and body.max_tokens == 10

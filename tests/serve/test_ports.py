@@ -5,7 +5,8 @@ import socket
 import pytest
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.serve.ports import address_to_ask, check_port_free, free_port
+from alpagasus_ray.recipe import ServeSettings
+from alpagasus_ray.serve.ports import address_to_ask, check_invitation, check_port_free, free_port
 
 
 def test_a_port_in_use_is_refused_in_one_line() -> None:
@@ -42,3 +43,16 @@ def test_a_server_on_all_addresses_is_asked_on_loopback() -> None:
         "127.0.0.1",
         "[fe80::1]",
     ]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "", "an.example.org"])
+def test_where_others_can_reach_it_a_key_is_wanted_or_an_explicit_word(host: str) -> None:
+    with pytest.raises(UserError, match=r"asks nobody for a key.*--api-key-env.*open_to_all=true"):
+        check_invitation(ServeSettings(host=host))
+    check_invitation(ServeSettings(host=host, api_key_env="ALPAGASUS_KEY"))
+    check_invitation(ServeSettings(host=host, open_to_all=True))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_on_loopback_none_is(host: str) -> None:
+    check_invitation(ServeSettings(host=host))

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx
 import openai
 import psutil
 import pytest
 import ray
 from ray import serve
 
+from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.serve.endpoint import Endpoint
@@ -29,6 +32,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TEXTS = [f"Sort these {i} words. Add {i} and {i + 2}. Name a fruit, a day, a colour." for i in range(200)]
 PROMPTS = ["Sort these words", "Add 7 and 9.", "Name a fruit, a", "### Response: Grüße 你"]
 NUM_TOKENS = 16
+KEY_ENV, KEY = "ALPAGASUS_TEST_KEY", "sk-the-owners-own"
+LONGEST_ANSWER_TOKENS = 64
 
 
 @dataclass
@@ -39,17 +44,22 @@ class Service:
     stack: ExitStack
     processes: list[psutil.Process] = field(default_factory=list)
 
-    def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=self.endpoint.base_url, api_key="none", max_retries=0, timeout=120)
+    def client(self, key: str = KEY) -> openai.OpenAI:
+        return openai.OpenAI(base_url=self.endpoint.base_url, api_key=key, max_retries=0, timeout=120)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[ServedModel]:
+    from alpagasus_ray.train.models import load_tokenizer
+    from alpagasus_ray.train.prompting import PROMPTINGS
     from alpagasus_ray.train.tiny_model import build_tiny_model
 
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("filtered", "random-9.2k")):
         build_tiny_model(folder / name, TEXTS, seed=seed)
+        tokenizer = load_tokenizer(str(folder / name))
+        tokenizer.chat_template = PROMPTINGS["alpaca"](tokenizer).chat_template()
+        tokenizer.save_pretrained(folder / name)
     return [ServedModel(name, str(folder / name)) for name in ("filtered", "random-9.2k")]
 
 
@@ -71,8 +81,10 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def service(cluster: None, models: list[ServedModel]) -> Iterator[Service]:
     lines: list[str] = []
-    with ExitStack() as stack:
-        endpoint = stack.enter_context(serving(models, ServeSettings(port=0), report=lines.append))
+    settings = ServeSettings(port=0, api_key_env=KEY_ENV, max_answer_tokens=LONGEST_ANSWER_TOKENS)
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
+        environment.setenv(KEY_ENV, KEY)
+        endpoint = stack.enter_context(serving(models, settings, report=lines.append))
         yield Service(models, endpoint, lines, stack, engine_processes())
 
 
@@ -152,6 +164,49 @@ def test_an_unknown_model_is_not_found_in_openais_words(service: Service) -> Non
 def test_a_prompt_beyond_the_models_length_is_a_bad_request(service: Service) -> None:
     with pytest.raises(openai.BadRequestError, match="1024"):
         service.client().completions.create(model="filtered", prompt="words " * 3000, max_tokens=1)
+
+
+def test_without_the_key_nothing_is_said(service: Service) -> None:
+    for key in ("none", f"{KEY}x"):
+        client = service.client(key)
+        with pytest.raises(openai.AuthenticationError) as caught:
+            client.completions.create(model="filtered", prompt="Add", max_tokens=1)
+        assert caught.value.code == "invalid_api_key"
+        with pytest.raises(openai.AuthenticationError):
+            client.models.list()
+    base = service.endpoint.base_url.removesuffix("/v1")
+    for path in ("docs", "openapi.json", "tokenize"):
+        assert httpx.get(f"{base}/{path}").status_code == 401
+    assert KEY not in repr(service.endpoint)
+
+
+def test_a_bad_body_and_too_long_an_answer_are_bad_requests(service: Service) -> None:
+    with pytest.raises(openai.BadRequestError):
+        service.client().completions.create(model="filtered", prompt="Add", max_tokens="many")  # type: ignore[call-overload]
+    with pytest.raises(openai.BadRequestError, match=f"{LONGEST_ANSWER_TOKENS} tokens at most"):
+        service.client().completions.create(model="filtered", prompt="Add", max_tokens=65)
+    with pytest.raises(openai.APIStatusError, match="4 MiB"):
+        service.client().completions.create(model="filtered", prompt="a" * 5_000_000, max_tokens=1)
+
+
+def test_a_chat_is_the_completion_of_the_prompt_of_training(service: Service) -> None:
+    client, question = service.client(), "Add 7 and 9."
+    greedy: Any = {"model": "filtered", "max_tokens": NUM_TOKENS, "temperature": 0}
+    raw = client.completions.create(prompt=render_prompt(question, ""), **greedy).choices[0]
+    messages: Any = [{"role": "user", "content": question}]
+    chat = client.chat.completions.create(messages=messages, **greedy).choices[0]
+    assert chat.message.content == raw.text and chat.finish_reason == raw.finish_reason
+    unlimited = client.chat.completions.create(model="filtered", messages=messages, temperature=0)
+    assert unlimited.usage is not None
+    assert unlimited.usage.completion_tokens <= LONGEST_ANSWER_TOKENS
+
+
+def test_a_stream_says_what_a_whole_answer_does(service: Service) -> None:
+    client = service.client()
+    greedy: Any = {"model": "filtered", "prompt": "Add 7 and 9.", "max_tokens": NUM_TOKENS, "temperature": 0}
+    pieces = [chunk.choices[0].text for chunk in client.completions.create(stream=True, **greedy)]
+    assert len(pieces) > 1
+    assert "".join(pieces) == client.completions.create(**greedy).choices[0].text
 
 
 def test_each_model_is_two_processes(service: Service) -> None:

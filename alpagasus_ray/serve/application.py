@@ -1,0 +1,60 @@
+"""The application that Ray Serve runs: a deployment for each model, and the ingress before them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from alpagasus_ray.serve.deployments import folder_server_class, ingress_class
+from alpagasus_ray.serve.engine_settings import ingress_config, llm_config
+from alpagasus_ray.serve.guard import Admission, Guard
+from alpagasus_ray.serve.model_folder import ServedModel
+
+if TYPE_CHECKING:
+    from alpagasus_ray.recipe import ServeSettings
+
+
+def build_application(
+    models: Sequence[ServedModel], settings: ServeSettings, admission: Admission, *, on_gpu: bool
+) -> Any:
+    """Return a Serve application that answers for all models as OpenAI would, behind a guard.
+
+    ray.serve.llm's own build_openai_app takes no application to put a guard around; this is what it does
+    besides.
+    """
+    with _no_garbage_collection():
+        # Imports vLLM and torch: 10 s and more, which only who serves should pay.
+        from ray import serve
+        from ray.llm._internal.serve.core.configs.openai_api_models import to_model_metadata
+        from ray.llm._internal.serve.core.ingress.ingress import init as fastapi_application
+        from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+        from ray.serve.llm import LLMConfig, build_llm_deployment
+        from ray.serve.llm.deployment import LLMServer
+        from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
+
+    server_class = folder_server_class(LLMServer, VLLMEngine, on_gpu=on_gpu)
+    configs = [
+        LLMConfig(**llm_config(model, index, settings, on_gpu=on_gpu, server_class=server_class))
+        for index, model in enumerate(models)
+    ]
+    app = fastapi_application()
+    app.add_middleware(Guard, admission=admission)  # the last that is added is the first that is asked
+    ingress = make_fastapi_ingress(ingress_class(OpenAiIngress, settings.max_answer_tokens), app=app)
+    return serve.deployment(ingress, **ingress_config()).bind(
+        llm_deployments={config.model_id: build_llm_deployment(config) for config in configs},
+        model_cards={config.model_id: to_model_metadata(config.model_id, config) for config in configs},
+    )
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """For imports: they make objects by the million that all stay, and looking through them takes 2 s."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
