@@ -134,23 +134,25 @@ def _judged(
 ) -> ray.data.Dataset:
     # No more than its share: the first actor to be up would take what the others could begin with.
     blocks_in_flight = min(BLOCKS_IN_FLIGHT, math.ceil(num_blocks / num_actors))
+    context = ray.data.DataContext.get_current().copy()
     # Or Ray Data keeps an actor's chunks until they make a block of megabytes, and progress stands still.
-    ray.data.DataContext.get_current().target_max_block_size = CHUNK_BYTES
-    # Not from_arrow: that starts a task for each block to look at it.
-    return ray.data.from_items(list(rows), override_num_blocks=num_blocks).map_batches(
-        Judge,
-        fn_constructor_args=(job, math.ceil(job.settings.max_concurrency / num_actors)),
-        batch_size=None,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        num_cpus=CPUS_PER_ACTOR,
-        compute=ray.data.ActorPoolStrategy(
-            size=num_actors,
-            max_tasks_in_flight_per_actor=blocks_in_flight,
-            max_concurrent_calls_per_actor=blocks_in_flight,
-            enable_true_multi_threading=True,
-        ),
-    )
+    context.target_max_block_size = CHUNK_BYTES
+    with ray.data.DataContext.current(context):
+        # Not from_arrow: that starts a task for each block to look at it.
+        return ray.data.from_items(list(rows), override_num_blocks=num_blocks).map_batches(
+            Judge,
+            fn_constructor_args=(job, math.ceil(job.settings.max_concurrency / num_actors)),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            num_cpus=CPUS_PER_ACTOR,
+            compute=ray.data.ActorPoolStrategy(
+                size=num_actors,
+                max_tasks_in_flight_per_actor=blocks_in_flight,
+                max_concurrent_calls_per_actor=blocks_in_flight,
+                enable_true_multi_threading=True,
+            ),
+        )
 
 
 class _Standing:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpagasus_ray.train.batches import BatchPlan, GlobalBatch
+from alpagasus_ray.train.batches import BatchPlan, GlobalBatch, MicroBatch
 from alpagasus_ray.train.examples import Example
 
 calmly = settings(deadline=None, derandomize=True, max_examples=60)
@@ -141,3 +141,19 @@ def test_rows_of_like_length_share_a_pass() -> None:
 @pytest.mark.parametrize(("num_examples", "steps"), [(1, 1), (127, 1), (128, 1), (129, 2), (9229, 73)])
 def test_the_papers_batches_give_so_many_steps(num_examples: int, steps: int) -> None:
     assert BatchPlan(num_examples, 128, 4, 42).steps_per_epoch == steps
+
+
+@calmly
+@given(PLANS, st.integers(2, 5))
+def test_no_worker_waits_for_another_longer_than_for_one_pass(plan: BatchPlan, world_size: int) -> None:
+    """What is padded counts: two workers' tokens of a step differ by no more than the step's largest pass."""
+    examples = examples_of(plan)
+
+    def padded(micro: MicroBatch) -> int:
+        sizes = [sum(len(examples[index].input_ids) for index in pack) for pack in micro]
+        return len(sizes) * max(sizes, default=0)
+
+    for step in steps_of(plan, world_size):
+        tokens = [[padded(micro) for micro in part.micro_batches] for part in step]
+        totals = [sum(passes) for passes in tokens]
+        assert max(totals) - min(totals) <= max(max(passes) for passes in tokens)
