@@ -117,6 +117,7 @@ PURE = (
     "generate.exporting",
     "generate.generating",
     "generate.importing",
+    "train.attempts",
     "train.base_models",
     "train.batches",
     "train.checkpoint_storage",

@@ -17,6 +17,7 @@ from alpagasus_ray.train.base_models import torch_has_cuda
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.parity import check_parity
 from alpagasus_ray.train.prompting import PROMPTINGS
+from alpagasus_ray.train.validation import num_held_out
 
 ACCELERATOR = "accelerator_type:"
 """What the names of a node's kinds of cards begin with among Ray's resources."""
@@ -96,8 +97,11 @@ def check_rows(rows: Sequence[Mapping[str, Any]], form: RowForm, settings: Train
             reasons[str(error)] += 1
     told = ", ".join(f"{count:,} ({reason})" for reason, count in reasons.most_common())
     left = len(rows) - reasons.total()
+    held_out = num_held_out(left, settings.validation_share) if left else 0
+    left -= held_out
     if left < settings.global_batch_size:
-        without = f" (without {told})" if told else ""
+        missing = [told] * bool(told) + [f"{held_out:,} held out by train.validation_share"] * bool(held_out)
+        without = f" (without {', '.join(missing)})" if missing else ""
         raise UserError(
             f"the arm has {left:,} rows to train on{without} and a global batch takes "
             f"{settings.global_batch_size:,}: lower train.global_batch_size, or select more rows"

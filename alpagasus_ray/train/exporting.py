@@ -32,6 +32,8 @@ def export(engine: Engine, model: Any, tokenizer: Any, job: TrainJob, summary: M
     """
     weights, lora, folder = engine.full_weights(), job.settings.lora, Path(job.export_folder)
     if engine.rank == 0:
+        if empty := [name for name, tensor in weights.items() if not tensor.numel()]:
+            raise ValueError(f"the weights of {empty[0]} and {len(empty) - 1} others were not gathered")
         prompting = PROMPTINGS[job.settings.template](tokenizer)
         generation = generation_config(tokenizer, prompting.end_id)
         if lora is not None and not lora.merge:

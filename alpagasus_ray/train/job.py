@@ -27,6 +27,11 @@ def is_record(name: str) -> bool:
     )
 
 
+def backend(use_gpu: bool) -> str:
+    """Return the backends of torch.distributed: what is offloaded to hosts is reduced there, by gloo."""
+    return "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
+
+
 class LoneWorkerError(UserError):
     """What stops one worker while the others wait for it: they have to be stopped too."""
 

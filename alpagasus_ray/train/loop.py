@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from alpagasus_ray.train.engines.base import Engine
 from alpagasus_ray.train.examples import Example
 from alpagasus_ray.train.measuring import Meter
 from alpagasus_ray.train.metrics import StepMetrics
+from alpagasus_ray.train.packs_apart import is_packed
 from alpagasus_ray.train.schedule import cosine_with_warmup, num_warmup_steps
 
 
@@ -66,11 +69,13 @@ def train(
         if step_of_epoch == 0 or not order:
             order = plan.epoch_order(epoch)
         step_started_s = time.monotonic()
+        _seed_step(settings.seed, step, engine.rank)
         batch = plan.global_batch(order, step_of_epoch, examples, engine.rank, engine.world_size)
         loss = _mean_loss(engine.backward, engine, batch, examples, pad_token_id)
-        _check_finite(loss, step + 1, settings)
+        _check_finite("loss", loss, step + 1, settings)
         learning_rate = cosine_with_warmup(step, num_steps, warmup, settings.learning_rate)
         norm = engine.step(learning_rate, settings.max_gradient_norm)
+        _check_finite("gradients' norm", norm, step + 1, settings)
         rates = meter.rates(batch, time.monotonic() - step_started_s)
         is_wanted = callbacks.wants_checkpoint()
         is_checkpoint = is_wanted or _is_checkpoint_due(step + 1, num_steps, plan, settings)
@@ -95,13 +100,12 @@ def train(
 def _batch_plan(
     num_examples: int, global_batch_size: int, settings: TrainSettings, engine: Engine
 ) -> BatchPlan:
-    is_packed = engine.device.type != "cpu" if settings.packing is None else settings.packing
     return BatchPlan(
         num_examples,
         global_batch_size,
         settings.micro_batch_size,
         settings.seed,
-        settings.max_length_tokens if is_packed else None,
+        settings.max_length_tokens if is_packed(settings, engine.device) else None,
     )
 
 
@@ -145,9 +149,15 @@ def _is_checkpoint_due(done: int, num_steps: int, plan: BatchPlan, settings: Tra
     return done == num_steps or done % (settings.checkpoint_every_steps or plan.steps_per_epoch) == 0
 
 
-def _check_finite(loss: float, step: int, settings: TrainSettings) -> None:
-    if loss != loss or abs(loss) == float("inf"):
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Give a step its own random numbers (dropout's): who goes on from a checkpoint draws the same."""
+    digest = hashlib.blake2b(f"{seed}:{step}:{rank}".encode(), digest_size=7).digest()
+    torch.manual_seed(int.from_bytes(digest, "big"))
+
+
+def _check_finite(what: str, value: float, step: int, settings: TrainSettings) -> None:
+    if not math.isfinite(value):
         raise UserError(
-            f"the loss is not finite at step {step}: lower train.learning_rate (it is "
+            f"the {what} is not finite at step {step}: lower train.learning_rate (it is "
             f"{settings.learning_rate:g}), or set train.precision to fp32"
         )

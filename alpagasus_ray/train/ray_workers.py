@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage
 from alpagasus_ray.train.fitting import out_of_memory_line
-from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, LoneWorkerError, TrainJob
+from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, LoneWorkerError, TrainJob, backend
 from alpagasus_ray.train.metrics import SCALARS, StepMetrics, last_metrics, scalars
 from alpagasus_ray.train.ray_tokenizing import (
     DATASET,
@@ -64,7 +64,7 @@ def fit(
         train_loop_config={"job": job, "is_streamed": bool(datasets)},
         datasets=datasets,
         dataset_config=every_worker_gets_all(),
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=TorchConfig(backend=backend(use_gpu)),
         scaling_config=ScalingConfig(
             num_workers=settings.workers if settings.min_workers is None else elastic,
             use_gpu=use_gpu,

@@ -7,6 +7,8 @@ from the last checkpoint there.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
 import sys
@@ -18,15 +20,19 @@ import torch
 import torch.distributed as dist
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.train.attempts import attempt_settings
+from alpagasus_ray.train.base_models import fingerprint
 from alpagasus_ray.train.checking import check_inputs
 from alpagasus_ray.train.engines.base import Written
-from alpagasus_ray.train.job import TrainJob
+from alpagasus_ray.train.job import TrainJob, backend
 from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.tracking import check_trackers
 from alpagasus_ray.train.worker import run_worker
 
-LAST = "last"
+STEP = "step-"
 PARTIAL = "partial"
+ATTEMPT_FILE = "attempt.json"
+"""In the folder of the checkpoints: what they are of."""
 
 
 def run(job: TrainJob, checkpoints: Path) -> None:
@@ -34,15 +40,14 @@ def run(job: TrainJob, checkpoints: Path) -> None:
     is_cuda = torch.cuda.is_available()
     if is_cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if is_cuda else "gloo")
+    dist.init_process_group(backend(is_cuda))
     try:
-        last = checkpoints / LAST
-        run_worker(job, last if last.exists() else None, partial(_checkpoint, checkpoints))
+        run_worker(job, max(checkpoints.glob(f"{STEP}*"), default=None), partial(_checkpoint, checkpoints))
     finally:
         dist.destroy_process_group()
 
 
-def _checkpoint(checkpoints: Path, _: StepMetrics, fill: Callable[[Path], Written]) -> None:
+def _checkpoint(checkpoints: Path, metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:
     """Give all workers one folder to fill; it is the last checkpoint when all of them have."""
     folder = checkpoints / PARTIAL
     if dist.get_rank() == 0:
@@ -52,9 +57,32 @@ def _checkpoint(checkpoints: Path, _: StepMetrics, fill: Callable[[Path], Writte
     fill(folder)()
     dist.barrier()
     if dist.get_rank() == 0:
-        shutil.rmtree(checkpoints / LAST, ignore_errors=True)
-        folder.rename(checkpoints / LAST)
+        before = list(checkpoints.glob(f"{STEP}*"))
+        folder.rename(checkpoints / f"{STEP}{metrics.step:09d}")
+        for one in before:  # killed in between, it leaves two, of which the newer counts
+            one.rename(checkpoints / PARTIAL)
+            shutil.rmtree(checkpoints / PARTIAL)
     dist.barrier()
+
+
+def _check_attempt(job: TrainJob, checkpoints: Path, rank: int) -> None:
+    """Raise UserError where the checkpoints are of another training."""
+    attempt = attempt_settings(job.settings, job.deepspeed) | {
+        "model": fingerprint(job.model),
+        "rows": hashlib.sha256(Path(job.train_file).read_bytes()).hexdigest(),
+    }
+    file, text = checkpoints / ATTEMPT_FILE, json.dumps(attempt, indent=1, sort_keys=True)
+    if any(checkpoints.glob(f"{STEP}*")) and file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        now = json.loads(text)
+        if changed := sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
+            raise UserError(
+                f"{checkpoints} holds the checkpoints of a training with another {', '.join(changed)}: set "
+                "it back, name another folder, or remove this one"
+            )
+    elif rank == 0:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -66,7 +94,9 @@ def main() -> None:
     try:
         job = TrainJob.from_json(args.job.read_text(encoding="utf-8"))
         check_trackers(job.settings.trackers)
-        if (set_aside := check_inputs(job)) and os.environ["RANK"] == "0":
+        rank = int(os.environ["RANK"])
+        _check_attempt(job, args.checkpoints, rank)
+        if (set_aside := check_inputs(job)) and rank == 0:
             print(f"alpagasus: {set_aside}", file=sys.stderr)
         run(job, args.checkpoints)
     except UserError as error:

@@ -12,6 +12,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
+from alpagasus_ray.train.attempts import attempt_settings
 from alpagasus_ray.train.base_models import check_base_model, fingerprint
 from alpagasus_ray.train.checking import check_cluster, check_inputs, worker_resource
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage, checkpoint_storage
@@ -38,8 +39,7 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
     row_form = RowForm.from_json(rows.details.get("row_form"))
     folder, train_file = run.local_path(run.model(arm)), run.local_path(f"{run.arm(arm)}/train.json")
     job = TrainJob(model, str(train_file), str(folder), recipe.train, row_form, own)
-    # Each strategy has checkpoints of its own form; other workers or micro-batches can go on from them.
-    attempt = settings_hash({**settings, "strategy": recipe.train.strategy, "rows": rows.content})
+    attempt = settings_hash({**attempt_settings(recipe.train, own), "base_model": base, "rows": rows.content})
     manifest, worked = run.make(
         run.model(arm),
         "train",
@@ -48,6 +48,8 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         lambda: _train(run, job, arm, attempt, session, console),
         check=lambda: _check(job, checkpoint_storage(run, recipe.train, arm), session, console),
     )
+    if worked:  # not before the model is committed: until then a kill would mean to begin anew
+        checkpoint_storage(run, recipe.train, arm).keep(attempt, recipe.train.keep_checkpoints)
     details = manifest.details
     console.say(
         f"train: {arm}, {manifest.counts['examples']:,} rows, {manifest.counts['steps']:,} steps in "
@@ -89,7 +91,6 @@ def _train(
         fit(job, storage, attempt, worker_resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():
         raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
-    storage.keep(attempt, job.settings.keep_checkpoints)
     return _made(run, arm, job.settings)
 
 

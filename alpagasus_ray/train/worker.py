@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from alpagasus_ray.train.measuring import meter_of
 from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.models import load_model, load_tokenizer
 from alpagasus_ray.train.out_of_memory import out_of_memory_told
+from alpagasus_ray.train.packs_apart import with_packing
 from alpagasus_ray.train.recording import recording
 from alpagasus_ray.train.token_table import TokenTable
 from alpagasus_ray.train.tokenizing import tokenised_arm
@@ -59,13 +61,16 @@ def run_worker(
     torch.set_num_threads(settings.threads_per_worker)
     torch.manual_seed(settings.seed)
     device = _device(settings.precision)
-    tokenizer = load_tokenizer(job.model)
-    rows = TokenTable(tokenised_arm(job, tokenizer) if tables is None else tables)
-    if not len(rows):
-        raise UserError(f"{job.train_file}: no row is left to train on ({dict(rows.dropped)})")
-    examples, held_out = hold_out(rows, settings.validation_share, settings.seed)
+    with _alone():
+        tokenizer = load_tokenizer(job.model)
+        rows = TokenTable(tokenised_arm(job, tokenizer) if tables is None else tables)
+        if not len(rows):
+            raise UserError(f"{job.train_file}: no row is left to train on ({dict(rows.dropped)})")
+        examples, held_out = hold_out(rows, settings.validation_share, settings.seed)
     with out_of_memory_told(settings, device, lambda: "while the model was loaded"):
-        model = model_to_train(job, tokenizer)
+        with _alone():
+            model = model_to_train(job, tokenizer)
+            settings = with_packing(model, rows, settings, device)
         sizes = _sizes(model)  # before an engine shards it
         engine = ENGINES[settings.strategy](model, job, device)
         state = engine.load(checkpoint) if checkpoint else None
@@ -96,6 +101,7 @@ def run_worker(
         "examples": len(examples),
         "validation_examples": len(held_out),
         "dropped": dict(rows.dropped),
+        "packing": settings.packing,
         "target_tokens": sum(example.num_target_tokens for example in examples),
         **sizes,
         "world_size": engine.world_size,
@@ -105,6 +111,17 @@ def run_worker(
     }
     with out_of_memory_told(settings, device, lambda: "after the last step, while the model was written"):
         export(engine, model, tokenizer, job, summary)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Say of an error that it may be this worker's alone: a node may lack what the others have."""
+    try:
+        yield
+    except LoneWorkerError:
+        raise
+    except UserError as error:
+        raise LoneWorkerError(str(error)) from error
 
 
 def _sizes(model: Any) -> dict[str, int]:

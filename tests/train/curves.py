@@ -33,6 +33,7 @@ CPU = torch.device("cpu")
 
 def curve(folder: str, checkpoint: Path | None = None, **how: Any) -> dict[str, Any]:
     """Return the losses of 20 steps, and what the engine leaves; with a folder, saved in the middle."""
+    own = how.pop("own", {})
     settings = TrainSettings(
         epochs=1,
         learning_rate=1e-3,
@@ -46,7 +47,7 @@ def curve(folder: str, checkpoint: Path | None = None, **how: Any) -> dict[str, 
     tokenizer = load_tokenizer(folder)
     examples, _ = build_examples(generate_rows(ROWS_A_STEP * STEPS, 0.5, 2), tokenizer, 256)
     held_out, _ = build_examples(generate_rows(HELD_OUT_ROWS, 0.5, 9), tokenizer, 256)
-    job = TrainJob(folder, "", "", settings)
+    job = TrainJob(folder, "", "", settings, deepspeed=own)
     engine = ENGINES[settings.strategy](model_to_train(job, tokenizer), job, CPU)
     state = engine.load(checkpoint) if checkpoint and checkpoint.exists() else None
     steps: list[StepMetrics] = []

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.train.engines.deepspeed import SHARDING_FILE, DeepSpeedEngine
 from tests.train.curves import STEPS, curve
 
 pytestmark = pytest.mark.slow
@@ -25,7 +27,9 @@ TWO_WORKERS: list[dict[str, Any]] = [
     {"strategy": "fsdp", "lora": LORA},
     {"strategy": "deepspeed", "zero_stage": 3, "lora": LORA},
     {"strategy": "fsdp", "lora": IN_4_BITS},
+    {"strategy": "deepspeed", "own": {"zero_optimization": {"stage": 3}}},
 ]
+WITH_DROPOUT: list[dict[str, Any]] = [{"strategy": "fsdp", "lora": {"rank": 8, "dropout": 0.1}}]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,13 @@ def together(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     """What two workers see, by what they were told."""
     out = tmp_path_factory.mktemp("curves") / "curves.json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "tests.train.curves", str(tiny_model), str(out), *map(json.dumps, TWO_WORKERS)]
+    command += [
+        "-m",
+        "tests.train.curves",
+        str(tiny_model),
+        str(out),
+        *map(json.dumps, TWO_WORKERS + WITH_DROPOUT),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found: dict[str, Any] = json.loads(out.read_text())
@@ -60,7 +70,7 @@ def test_two_workers_see_the_losses_of_one(
     assert seen["sum"] == pytest.approx(expected["sum"], rel=1e-4)
 
 
-@pytest.mark.parametrize("how", TWO_WORKERS, ids=json.dumps)
+@pytest.mark.parametrize("how", TWO_WORKERS + WITH_DROPOUT, ids=json.dumps)
 def test_who_goes_on_from_a_checkpoint_sees_the_same_losses_to_the_bit(
     together: dict[str, Any], how: dict[str, Any]
 ) -> None:
@@ -68,3 +78,11 @@ def test_who_goes_on_from_a_checkpoint_sees_the_same_losses_to_the_bit(
     assert together[f"{name} resumed"]["losses"] == together[name]["losses"][STEPS // 2 :]
     assert together[f"{name} resumed"]["validation"] == together[name]["validation"][1:]
     assert together[f"{name} resumed"]["sum"] == together[name]["sum"]
+
+
+def test_deepspeed_says_whose_checkpoint_it_cannot_take(tmp_path: Path) -> None:
+    engine = object.__new__(DeepSpeedEngine)
+    engine.world_size, engine._stage = 2, 3
+    (tmp_path / SHARDING_FILE).write_text(json.dumps({"workers": 4, "stage": 3}))
+    with pytest.raises(UserError, match=r"of 4 workers under ZeRO 3.*strategy fsdp"):
+        engine.load(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from alpagasus_ray.corpus.toyworld import generate_rows
+from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.collate import IGNORED, collate
 from alpagasus_ray.train.engines.base import target_loss
@@ -105,3 +106,25 @@ def test_a_worker_without_rows_takes_part_and_adds_nothing(tiny_model: Path) -> 
     loss.backward()  # type: ignore[no-untyped-call]
     assert float(loss) == 0.0
     assert all(not parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_gradients_that_are_not_finite_end_the_training_before_a_checkpoint(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    settings = TrainSettings(
+        strategy="single",
+        workers=1,
+        epochs=1,
+        global_batch_size=8,
+        precision="fp32",
+        checkpoint_every_steps=1,
+    )
+    engine = SingleEngine(load_model(str(tiny_model), tokenizer), settings, CPU)
+    steps: list[int] = []
+    next(engine.model.parameters()).register_hook(
+        lambda gradient: gradient * (float("inf") if len(steps) == 2 else 1.0)
+    )
+    callbacks = Callbacks(lambda _: None, lambda _, metrics: steps.append(metrics.step))
+    examples, _ = build_examples(generate_rows(40, 0.5, 2), tokenizer, 256)
+    with pytest.raises(UserError, match=r"gradients' norm is not finite at step 3.*learning_rate"):
+        train(engine, examples, settings, tokenizer.pad_token_id, callbacks)
+    assert steps == [1, 2]

@@ -56,6 +56,12 @@ def test_a_killed_worker_ends_it_and_one_worker_alone_goes_on_to_the_losses_of_t
         random.choice(psutil.Process(torchrun.pid).children()).kill()
         torchrun.communicate(timeout=100)
     assert torchrun.returncode != 0 and not (broken / "model/model.safetensors").exists()
+    other = settings.model_copy(update={"learning_rate": 2e-3})
+    out = str(broken / "model")
+    (tmp_path / "other.json").write_text(TrainJob(str(tiny_model), rows, out, other).to_json())
+    refused = run(tmp_path / "other.json", broken / "checkpoints", workers=1)
+    assert "holds the checkpoints of a training with another learning_rate" in refused.stderr
+
     done = run(broken / "job.json", broken / "checkpoints", workers=1)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((broken / "model" / SUMMARY_FILE).read_text())

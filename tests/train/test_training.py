@@ -128,9 +128,9 @@ def kill_a_worker(cluster: Cluster, run: RunDirectory, *flags: str) -> tuple[int
     with subprocess.Popen(
         train_command(run, *flags), env=cluster.of_commands, stderr=subprocess.PIPE, text=True
     ) as driver:
-        metrics = Path(run.path("models/full/metrics.jsonl"))
+        checkpoints = Path(run.path("checkpoints/full"))
         until_s = time.monotonic() + 300
-        while len(read_metrics(metrics)) < 3:
+        while not list(checkpoints.glob("*/checkpoint_*/.metadata")):
             assert time.monotonic() < until_s and driver.poll() is None
             time.sleep(0.02)
         workers = cluster.workers("RayTrainWorker")
@@ -155,7 +155,7 @@ def test_a_killed_worker_is_replaced_and_the_losses_stay_the_same_to_the_bit(
     assert status == 0, out
     manifest, whole = selected_run.manifest("models/full"), trained_run.manifest("models/full")
     assert manifest is not None and whole is not None
-    assert manifest.details["resumed_from_step"] in (0, 2, 4, 6)
+    assert manifest.details["resumed_from_step"] in (2, 4, 6)
     assert losses(selected_run) == losses(trained_run)
     assert manifest.content == whole.content, "the weights differ"
 

@@ -87,12 +87,19 @@ def target_loss(
 @torch.no_grad()
 def evaluated_loss(model: torch.nn.Module, batch: dict[str, torch.Tensor], num_target_tokens: int) -> float:
     """Return `target_loss` without gradients and without dropout: no random number is drawn for it."""
+    with evaluating(model):
+        return float(target_loss(model, batch, num_target_tokens))
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Switch dropout off; at the end the model is in training."""
     model.eval()
     for module in model.modules():
         # For inference on CPUs bitsandbytes packs 4-bit weights anew, with less of their constants, for good.
         module.training = hasattr(getattr(module, "weight", None), "quant_state")
     try:
-        return float(target_loss(model, batch, num_target_tokens))
+        yield
     finally:
         model.train()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from alpagasus_ray.train.engines.base import (
 
 TAG = "deepspeed"
 """The folder within a checkpoint."""
+SHARDING_FILE = "alpagasus_sharding.json"
+"""Beside it: how many workers' shards these are, and of which stage."""
 
 
 class DeepSpeedEngine:
@@ -39,14 +42,15 @@ class DeepSpeedEngine:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         if settings.activation_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self._stage = settings.zero_stage
+        config = deepspeed_config(settings, own or {})
+        self._stage = int(config["zero_optimization"]["stage"])  # a JSON of one's own has the last word
         self._max_gradient_norm = settings.max_gradient_norm
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
         model.to(device)
         self.model, self._optimizer, _, _ = deepspeed.initialize(
             model=model,
             optimizer=build_optimizer(model, settings),
-            config=deepspeed_config(settings, own or {}),
+            config=config,
             dist_init_required=False,
         )
         self.model.train()
@@ -80,8 +84,9 @@ class DeepSpeedEngine:
     def save(self, folder: Path, state: dict[str, Any]) -> Written:
         """Write this worker's part; the folder may be one of each worker's own, to be merged later."""
         folder.mkdir(parents=True, exist_ok=True)
-        stored = {"loop": state, "world_size": self.world_size, "stage": self._stage}
-        self.model.save_checkpoint(str(folder), tag=TAG, client_state=stored, save_latest=False)
+        self.model.save_checkpoint(str(folder), tag=TAG, client_state={"loop": state}, save_latest=False)
+        if self.rank == 0:
+            (folder / SHARDING_FILE).write_text(json.dumps(self._sharding), encoding="utf-8")
         return nothing_left
 
     def load(self, folder: Path) -> dict[str, Any]:
@@ -89,14 +94,20 @@ class DeepSpeedEngine:
 
         ZeRO's shards are those of a number of workers and a stage: raises UserError for another.
         """
-        path, stored = self.model.load_checkpoint(str(folder), tag=TAG)
-        if path is None or (stored["world_size"], stored["stage"]) != (self.world_size, self._stage):
+        written = json.loads((folder / SHARDING_FILE).read_text(encoding="utf-8"))
+        if written != self._sharding:  # looked at first: DeepSpeed fails on it in words of its own
             raise UserError(
-                "a DeepSpeed checkpoint goes on with as many workers and the ZeRO stage that wrote it: set "
-                "them back, take strategy fsdp (which can change its workers), or remove the checkpoints"
+                f"the checkpoint is of {written['workers']} workers under ZeRO {written['stage']}, and "
+                "DeepSpeed goes on with those alone: set them back, or remove the checkpoints (strategy fsdp "
+                "can change its workers)"
             )
+        _, stored = self.model.load_checkpoint(str(folder), tag=TAG)
         loop_state: dict[str, Any] = stored["loop"]
         return loop_state
+
+    @property
+    def _sharding(self) -> dict[str, int]:
+        return {"workers": self.world_size, "stage": self._stage}
 
     def full_weights(self) -> dict[str, torch.Tensor]:
         """Return all weights on the first worker (on others an empty dictionary)."""
