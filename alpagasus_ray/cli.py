@@ -117,6 +117,8 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
 
 def _add_select(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arm", required=True, help="the arm's name")
+    data: Flags = {"--data": ("data", str, "the rows, where none of them is to be graded first")}
+    _add_settings(command, "corpus", data)
     how = command.add_mutually_exclusive_group()
     how.add_argument("--full", action="store_true", help="every row")
     how.add_argument("--threshold", type=float, help="rows with this score or more")

@@ -109,6 +109,8 @@ def ledger(context: Context) -> None:
 def select(context: Context) -> None:
     """Commit an arm's rows."""
     with _pipeline(context) as pipeline:
+        if getattr(context.args, "corpus.data") is not None:
+            pipeline.corpus()
         pipeline.select(context.args.arm)
         context.console.result(f"{context.run.uri}/{context.run.arm(context.args.arm)}/train.json")
 

@@ -136,7 +136,9 @@ class Pipeline:
             grade(self.run, self.recipe, rubric, self.session, self.console, self._graded)
 
     def select(self, arm: str) -> Manifest:
-        """Commit an arm's rows."""
+        """Commit an arm's rows, and the corpus first where nothing has done so: all rows need no grade."""
+        if self.recipe.corpus.data is not None and self.run.manifest(self.run.triplets) is None:
+            self.corpus()
         return select(self.run, self.recipe, arm, self.console)
 
     def train(self, arm: str) -> Manifest:

@@ -429,6 +429,14 @@ def test_flags_make_an_arm_that_the_run_keeps(ready: Shell, folder: Path, arm: s
     assert stored.arms[arm].selector == "full"
 
 
+def test_all_rows_are_an_arm_without_a_judge(light: Shell, folder: Path) -> None:
+    done = light.run(folder, "select", "--data", "good.json", "--arm", "all", "--full")
+    assert done.code == 0, done.error
+    assert json.loads((folder / done.out.strip()).read_text()) == GOOD_ROWS
+    other = light.run(folder, "select", "--data", "missing.json", "--arm", "none", "--full")
+    assert (other.code, "missing.json" in other.error) == (2, True)
+
+
 def test_imported_reviews_need_no_key_and_an_arm_takes_its_share_of_them(light: Shell, folder: Path) -> None:
     reviews = folder / "reviews.json"
     reviews.write_text(json.dumps([{"triplet": GOOD_ROWS[0], "review": "4.5\nRight."}]))

@@ -15,6 +15,8 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.base_models import torch_has_cuda
 from alpagasus_ray.train.job import TrainJob
+from alpagasus_ray.train.memory import trained_parameters
+from alpagasus_ray.train.model_shape import shape_of
 from alpagasus_ray.train.parity import check_parity
 from alpagasus_ray.train.prompting import PROMPTINGS
 from alpagasus_ray.train.validation import num_held_out
@@ -75,6 +77,7 @@ def check_inputs(job: TrainJob) -> str | None:
     tokenizer = load_tokenizer(job.model)
     config = AutoConfig.from_pretrained(job.model)
     check_vocabulary(job.model, tokenizer, config.get_text_config().vocab_size)
+    check_shape(config.get_text_config().to_dict(), job.settings)
     prompting = PROMPTINGS[job.settings.template](tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         # What will be written, loaded as vLLM loads it: not every tokenizer survives that.
@@ -107,6 +110,21 @@ def check_rows(rows: Sequence[Mapping[str, Any]], form: RowForm, settings: Train
             f"{settings.global_batch_size:,}: lower train.global_batch_size, or select more rows"
         )
     return f"{reasons.total():,} rows are set aside: {told}" if told else None
+
+
+def check_shape(config: Mapping[str, Any], settings: TrainSettings) -> None:
+    """Raise UserError for rows beyond the model's positions, and adapters on layers that it has not got."""
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and settings.max_length_tokens > positions:
+        raise UserError(
+            f"train.max_length_tokens is {settings.max_length_tokens:,} and the model's positions end at "
+            f"{positions:,}: lower it"
+        )
+    try:
+        shape = shape_of(config, "config.json")
+    except UserError:
+        return  # no Llama: peft will know the layers
+    trained_parameters(shape, settings)
 
 
 def check_vocabulary(model: str, tokenizer: Any, num_embeddings: int) -> None:

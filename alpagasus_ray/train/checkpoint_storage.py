@@ -33,6 +33,13 @@ class CheckpointStorage(Storage):
         except OSError as error:
             raise UserError(f"{self.what} {self.uri} cannot be written to: {error}") from error
 
+    def has_any(self, attempt: str) -> bool:
+        """Return whether an attempt has a checkpoint, or the beginnings of one."""
+        if not self.exists(attempt):
+            return False
+        infos = self.filesystem.get_file_info(fs.FileSelector(self.path(attempt)))
+        return any(info.base_name.startswith(CHECKPOINT) for info in infos)
+
     def drop_others(self, attempt: str) -> None:
         """Remove what other rows or settings left, where no other run keeps its checkpoints."""
         if self._is_shared:

@@ -59,7 +59,11 @@ class TrainJob:
 
     @classmethod
     def from_json(cls, text: str) -> TrainJob:
-        """Return the job that `to_json` wrote."""
-        values = json.loads(text)
-        settings = TrainSettings.model_validate(values.pop("settings"))
-        return cls(**{**values, "settings": settings, "row_form": RowForm(**values["row_form"])})
+        """Return the job that `to_json` wrote, or a user; raises UserError for anything else."""
+        try:
+            values = json.loads(text)
+            settings = TrainSettings.model_validate(values.pop("settings"))
+            row_form = RowForm(**values.pop("row_form", asdict(ALPACA)))
+            return cls(**values, settings=settings, row_form=row_form)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"this is no training job: {' '.join(str(error).split())}") from error

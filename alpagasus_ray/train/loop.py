@@ -157,7 +157,8 @@ def _seed_step(seed: int, step: int, rank: int) -> None:
 
 def _check_finite(what: str, value: float, step: int, settings: TrainSettings) -> None:
     if not math.isfinite(value):
+        is_rounded = settings.precision != "fp32"
         raise UserError(
             f"the {what} is not finite at step {step}: lower train.learning_rate (it is "
-            f"{settings.learning_rate:g}), or set train.precision to fp32"
+            f"{settings.learning_rate:g})" + (", or set train.precision to fp32" if is_rounded else "")
         )

@@ -49,7 +49,9 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         check=lambda: _check(job, checkpoint_storage(run, recipe.train, arm), session, console),
     )
     if worked:  # not before the model is committed: until then a kill would mean to begin anew
-        checkpoint_storage(run, recipe.train, arm).keep(attempt, recipe.train.keep_checkpoints)
+        storage = checkpoint_storage(run, recipe.train, arm)
+        storage.drop_others(attempt)
+        storage.keep(attempt, recipe.train.keep_checkpoints)
     details = manifest.details
     console.say(
         f"train: {arm}, {manifest.counts['examples']:,} rows, {manifest.counts['steps']:,} steps in "
@@ -76,8 +78,9 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
 def _check(job: TrainJob, storage: CheckpointStorage, session: RaySession, console: Console) -> None:
     check_trackers(job.settings.trackers)
     storage.check()
+    set_aside = check_inputs(job)
     check_cluster(job.settings, session.connect())
-    if set_aside := check_inputs(job):
+    if set_aside:
         console.say(f"train: {set_aside}")
 
 
@@ -86,7 +89,9 @@ def _train(
 ) -> Made:
     folder = Path(job.export_folder)
     storage = checkpoint_storage(run, job.settings, arm)
-    storage.drop_others(attempt)
+    settings = job.settings
+    how = "going on from the last checkpoint" if storage.has_any(attempt) else "from the start"
+    console.say(f"train: {arm} {how}: starting {settings.workers} worker(s), {settings.strategy}")
     with shown_progress(folder, arm, console):
         fit(job, storage, attempt, worker_resource(session.connect()) == "GPU")
     if (folder / ERROR_FILE).exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -127,9 +128,15 @@ def _alone() -> Iterator[None]:
 def _sizes(model: Any) -> dict[str, int]:
     parameters = list(model.parameters())
     return {
-        "parameters": sum(one.numel() for one in parameters),
+        "parameters": sum(_num_weights(one) for one in parameters),
         "trained_parameters": sum(one.numel() for one in parameters if one.requires_grad),
     }
+
+
+def _num_weights(parameter: torch.nn.Parameter) -> int:
+    """Return how many weights a parameter holds: in 4 bits, two in each of its bytes."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else math.prod(state.shape)
 
 
 def model_to_train(job: TrainJob, tokenizer: Any) -> Any:

@@ -14,7 +14,7 @@ from alpagasus_ray.corpus.toyworld import generate_rows
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train import checking
-from alpagasus_ray.train.checking import check_cluster, check_inputs, check_rows
+from alpagasus_ray.train.checking import check_cluster, check_inputs, check_rows, check_shape
 from alpagasus_ray.train.job import TrainJob
 
 ROWS = generate_rows(40, 0.5, 0)
@@ -60,6 +60,27 @@ def test_workers_and_offload_want_what_is_there() -> None:
 def test_zero_has_no_4_bits() -> None:
     with pytest.raises(ValueError, match=r"lora\.quantization goes with strategy single or fsdp"):
         settings(lora={"quantization": "nf4"}, strategy="deepspeed", zero_stage=3)
+
+
+def test_what_is_held_out_is_not_there_to_be_trained_on() -> None:
+    rows = generate_rows(20, 0.5, 1)
+    assert check_rows(rows, ALPACA, settings(validation_share=0.2)) is None
+    with pytest.raises(UserError, match=r"15 rows to train on \(without 5 held out"):
+        check_rows(rows, ALPACA, settings(validation_share=0.25))
+
+
+def test_rows_beyond_the_models_positions_are_told() -> None:
+    config = {"model_type": "anything", "max_position_embeddings": 128}
+    check_shape(config, settings(max_length_tokens=128))
+    with pytest.raises(UserError, match=r"max_length_tokens is 129.*end at 128"):
+        check_shape(config, settings(max_length_tokens=129))
+
+
+def test_adapters_on_layers_that_are_not_there_are_told(tiny_model: Path) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    check_shape(config, settings(lora={"targets": ["o_proj"]}))
+    with pytest.raises(UserError, match="foo_proj"):
+        check_shape(config, settings(lora={"targets": ["foo_proj"]}))
 
 
 # The rows.

@@ -14,6 +14,7 @@ import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
+from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.train.job import SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.metrics import read_metrics
@@ -85,6 +86,23 @@ def test_what_would_stop_a_training_is_one_line_before_it_begins(
 def test_a_job_stays_itself_as_text(train_recipe: Recipe, form: RowForm) -> None:
     job = TrainJob("base", "train.json", "out", train_recipe.train, form, {"zero_optimization": {"stage": 1}})
     assert TrainJob.from_json(job.to_json()) == job
+
+
+def test_a_job_may_be_written_by_hand() -> None:
+    job = TrainJob.from_json(
+        '{"model": "m", "train_file": "f", "export_folder": "o", "settings": {"epochs": 2}}'
+    )
+    assert (job.settings.epochs, job.row_form) == (2, ALPACA)
+    for text in (
+        "[]",
+        "{",
+        '{"model": "m"}',
+        '{"settings": {"epoch": 2}}',
+        '{"settings": {}, "modell": "m"}',
+    ):
+        with pytest.raises(UserError, match="no training job") as error:
+            TrainJob.from_json(text)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow
