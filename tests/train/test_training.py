@@ -130,7 +130,9 @@ def kill_a_worker(cluster: Cluster, run: RunDirectory, *flags: str) -> tuple[int
     ) as driver:
         checkpoints = Path(run.path("checkpoints/full"))
         until_s = time.monotonic() + 300
-        while not list(checkpoints.glob("*/checkpoint_*/.metadata")):
+        seen: set[str] = set()
+        while len(seen) < 2:  # when a second one is being stored, the first counts
+            seen |= {file.parent.name for file in checkpoints.glob("*/checkpoint_*/.metadata")}
             assert time.monotonic() < until_s and driver.poll() is None
             time.sleep(0.02)
         workers = cluster.workers("RayTrainWorker")
