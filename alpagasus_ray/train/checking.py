@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.corpus.row_forms import RejectedRowError, RowForm
@@ -19,6 +17,7 @@ from alpagasus_ray.train.memory import trained_parameters
 from alpagasus_ray.train.model_shape import shape_of
 from alpagasus_ray.train.parity import check_parity
 from alpagasus_ray.train.prompting import PROMPTINGS
+from alpagasus_ray.train.tokenizing import read_rows
 from alpagasus_ray.train.validation import num_held_out
 
 ACCELERATOR = "accelerator_type:"
@@ -72,7 +71,7 @@ def check_inputs(job: TrainJob) -> str | None:
 
     from alpagasus_ray.train.models import load_tokenizer
 
-    rows = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
+    rows = read_rows(job)
     set_aside = check_rows(rows, job.row_form, job.settings)
     tokenizer = load_tokenizer(job.model)
     config = AutoConfig.from_pretrained(job.model)

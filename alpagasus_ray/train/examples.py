@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from alpagasus_ray.corpus.row_forms import ALPACA, RejectedRowError, RowForm
 from alpagasus_ray.corpus.triplets import Triplet, parse_triplet
@@ -25,6 +26,26 @@ class Example:
     def num_target_tokens(self) -> int:
         """The tokens that the loss counts."""
         return len(self.input_ids) - self.num_prompt_tokens
+
+
+class ExampleSequence(Sequence[Example], ABC):
+    """Examples that are made when they are asked for; they may be too many to hold."""
+
+    @abstractmethod
+    def at(self, place: int) -> Example:
+        """Return one example; raises IndexError beyond the last."""
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        """Return one example, or a list of several."""
+        if isinstance(index, slice):
+            return [self.at(place) for place in range(len(self))[index]]
+        return self.at(index)
 
 
 def build_examples(

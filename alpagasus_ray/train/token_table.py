@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 
-from alpagasus_ray.train.examples import Example
+from alpagasus_ray.train.examples import Example, ExampleSequence
 
 SCHEMA = pa.schema(
     [("input_ids", pa.list_(pa.int32())), ("num_prompt_tokens", pa.int32()), ("dropped", pa.string())]
@@ -30,7 +29,7 @@ def table_of(made: Iterable[Example | str]) -> pa.Table:
     return pa.table([ids, num_prompt_tokens, dropped], schema=SCHEMA)
 
 
-class TokenTable(Sequence[Example]):
+class TokenTable(ExampleSequence):
     """The examples of tables that `table_of` made, in their order; nothing is copied."""
 
     def __init__(self, tables: Iterable[pa.Table]) -> None:
@@ -57,16 +56,8 @@ class TokenTable(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._blocks)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        """Return one example, or a list of several."""
-        if isinstance(index, slice):
-            return [self[place] for place in range(len(self))[index]]
-        tokens = self._tokens[self._blocks[index]]
-        ids = tokens[self._starts[index] : self._ends[index]]
-        return Example(tuple(ids.tolist()), int(self._prompts[index]))
+    def at(self, place: int) -> Example:
+        """Return one example; raises IndexError beyond the last."""
+        tokens = self._tokens[self._blocks[place]]
+        ids = tokens[self._starts[place] : self._ends[place]]
+        return Example(tuple(ids.tolist()), int(self._prompts[place]))

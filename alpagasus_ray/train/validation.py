@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import overload
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.train.examples import Example
+from alpagasus_ray.train.examples import Example, ExampleSequence
 
 
 def num_held_out(num_examples: int, share: float) -> int:
@@ -24,7 +23,7 @@ def num_held_out(num_examples: int, share: float) -> int:
     return count
 
 
-class Chosen(Sequence[Example]):
+class Chosen(ExampleSequence):
     """Some of the examples, where they are."""
 
     def __init__(self, examples: Sequence[Example], places: Sequence[int]) -> None:
@@ -33,17 +32,9 @@ class Chosen(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        """Return one example, or a list of several."""
-        if isinstance(index, slice):
-            return [self._examples[place] for place in self._places[index]]
-        return self._examples[self._places[index]]
+    def at(self, place: int) -> Example:
+        """Return one example; raises IndexError beyond the last."""
+        return self._examples[self._places[place]]
 
 
 def hold_out(

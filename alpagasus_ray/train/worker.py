@@ -64,9 +64,7 @@ def run_worker(
     device = _device(settings.precision)
     with _alone():
         tokenizer = load_tokenizer(job.model)
-        rows = TokenTable(tokenised_arm(job, tokenizer) if tables is None else tables)
-        if not len(rows):
-            raise UserError(f"{job.train_file}: no row is left to train on ({dict(rows.dropped)})")
+        rows = _rows(job, tokenised_arm(job, tokenizer) if tables is None else tables)
         examples, held_out = hold_out(rows, settings.validation_share, settings.seed)
     with out_of_memory_told(settings, device, lambda: "while the model was loaded"):
         with _alone():
@@ -105,13 +103,19 @@ def run_worker(
         "packing": settings.packing,
         "target_tokens": sum(example.num_target_tokens for example in examples),
         **sizes,
+        **_sharding(model),
         "world_size": engine.world_size,
-        "sharded_tensors": sum(isinstance(one, DTensor) for one in model.parameters()),
-        "tensors": sum(1 for _ in model.parameters()),
         "resumed_from_step": first_step,
     }
     with out_of_memory_told(settings, device, lambda: "after the last step, while the model was written"):
         export(engine, model, tokenizer, job, summary)
+
+
+def _rows(job: TrainJob, tables: Iterable[pa.Table]) -> TokenTable:
+    rows = TokenTable(tables)
+    if not len(rows):
+        raise UserError(f"{job.train_file}: no row is left to train on ({dict(rows.dropped)})")
+    return rows
 
 
 @contextmanager
@@ -130,6 +134,14 @@ def _sizes(model: Any) -> dict[str, int]:
     return {
         "parameters": sum(_num_weights(one) for one in parameters),
         "trained_parameters": sum(one.numel() for one in parameters if one.requires_grad),
+    }
+
+
+def _sharding(model: Any) -> dict[str, int]:
+    parameters = list(model.parameters())
+    return {
+        "sharded_tensors": sum(isinstance(one, DTensor) for one in parameters),
+        "tensors": len(parameters),
     }
 
 
