@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from alpagasus_ray.corpus.toyworld import generate_rows
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.job import LoneWorkerError, TrainJob
 from alpagasus_ray.train.metrics import StepMetrics, read_metrics
 from alpagasus_ray.train.out_of_memory import is_out_of_memory, out_of_memory_told
@@ -56,7 +57,7 @@ def failing_at_pass(number: int, fail: Callable[[], Any]) -> Iterator[None]:
 
 
 def trained(base: Path, folder: Path, **train: Any) -> None:
-    """Train 4 steps of one pass each, with checkpoints that are not kept."""
+    """Train 4 steps of one pass each, from the checkpoint in the folder if there is one."""
     (folder / "train.json").write_text(json.dumps(generate_rows(32, 0.5, 5)))
     settings = TrainSettings.model_validate(
         {
@@ -70,12 +71,12 @@ def trained(base: Path, folder: Path, **train: Any) -> None:
         }
     )
 
-    @contextmanager
-    def keep(metrics: StepMetrics) -> Iterator[Path]:
-        (folder / "checkpoint").mkdir(exist_ok=True)
-        yield folder / "checkpoint"
-
     checkpoint = folder / "checkpoint"
+
+    def keep(metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:
+        checkpoint.mkdir(exist_ok=True)
+        fill(checkpoint)()
+
     job = TrainJob(str(base), str(folder / "train.json"), str(folder / "model"), settings)
     run_worker(job, checkpoint if checkpoint.exists() else None, keep)
 

@@ -123,16 +123,19 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
     assert whole is not None and whole.content == manifest.content, "the weights differ"
 
 
+def _a_checkpoint_counts(checkpoints: Path) -> bool:
+    """Whether Ray Train's controller has noted one: its files are there some time before."""
+    notes = checkpoints.glob("*/checkpoint_manager_snapshot.json")
+    return any("checkpoint_dir_name" in note.read_text() for note in notes)
+
+
 def kill_a_worker(cluster: Cluster, run: RunDirectory, *flags: str) -> tuple[int, str]:
     """Train, kill one of two workers in the middle; return how the command ends, and what it says."""
     with subprocess.Popen(
         train_command(run, *flags), env=cluster.of_commands, stderr=subprocess.PIPE, text=True
     ) as driver:
-        checkpoints = Path(run.path("checkpoints/full"))
         until_s = time.monotonic() + 300
-        seen: set[str] = set()
-        while len(seen) < 2:  # when a second one is being stored, the first counts
-            seen |= {file.parent.name for file in checkpoints.glob("*/checkpoint_*/.metadata")}
+        while not _a_checkpoint_counts(Path(run.path("checkpoints/full"))):
             assert time.monotonic() < until_s and driver.poll() is None
             time.sleep(0.02)
         workers = cluster.workers("RayTrainWorker")
