@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +20,10 @@ os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+# Ray Train's placement-group cleaner asks a dashboard, and where there is none waits 12 s for it at the end of
+# each training, unless an address is given: nothing listens at this one, and the cleaner is content.
+WITHOUT_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
 
 
 class RaySession:
@@ -68,10 +74,12 @@ class RaySession:
 
         address = os.environ.get("RAY_ADDRESS")
         here = {} if address else {"include_dashboard": False}
+        surroundings = nullcontext() if address else _environment(WITHOUT_DASHBOARD)
         self._connected = True
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
+            with surroundings:
+                ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
         except Exception as error:
@@ -102,6 +110,21 @@ class RaySession:
         elif link.exists():
             shutil.rmtree(link)
         link.symlink_to(session_logs)
+
+
+@contextmanager
+def _environment(added: Mapping[str, str]) -> Iterator[None]:
+    """Hand more environment variables down to the processes that are started in it."""
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def root_cause(error: BaseException) -> BaseException:

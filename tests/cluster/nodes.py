@@ -113,6 +113,8 @@ def started_nodes(folder: Path, cpus: Sequence[int]) -> Iterator[Cluster]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's own processes look for it at the host's first address, and wait; the loopback is not that one.
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     head = [f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
