@@ -21,8 +21,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
-# Ray Train's placement-group cleaner asks a dashboard, and where there is none waits 12 s for it at the end of
-# each training, unless an address is given: nothing listens at this one, and the cleaner is content.
+# Ray Train asks a dashboard who is alive, and where there is none waits 12 s for it at the end of
+# each training, unless an address is given: nothing listens at this one, and it is content.
 WITHOUT_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
 
 
