@@ -25,6 +25,8 @@ from alpagasus_ray.recipe import GradeSettings, Recipe
 from alpagasus_ray.schemas import REVIEWS
 
 ROWS_PER_FILE = 100_000
+ROWS_PER_TABLE = 1_000
+"""Rows that are held as dictionaries, which take five times the memory."""
 
 
 def grade(
@@ -211,12 +213,16 @@ def _tables(
     settings: GradeSettings,
 ) -> Iterator[pa.Table]:
     """Yield files' worth of reviews while counting them."""
+    tables: list[pa.Table] = []
     waiting: list[dict[str, Any]] = []
     for judged in chunks:
         reviews = [Review.of_judged_row(row, rubric.name, settings.model).to_dict() for row in judged]
         tally.add(reviews, judged)
         waiting += reviews
-        if len(waiting) >= ROWS_PER_FILE:
-            yield pa.Table.from_pylist(waiting, schema=REVIEWS)
+        if len(waiting) >= ROWS_PER_TABLE:
+            tables.append(pa.Table.from_pylist(waiting, schema=REVIEWS))
             waiting = []
-    yield pa.Table.from_pylist(waiting, schema=REVIEWS)
+        if len(tables) * ROWS_PER_TABLE >= ROWS_PER_FILE:
+            yield pa.concat_tables(tables)
+            tables = []
+    yield pa.concat_tables([*tables, pa.Table.from_pylist(waiting, schema=REVIEWS)])
