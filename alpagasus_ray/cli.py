@@ -152,6 +152,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
         "--host": ("host", str, "loopback by default"),
         "--port": ("port", int, "0: any free one"),
         "--api-key-env": ("api_key_env", str, "the environment variable that holds the endpoint's key"),
+        "--base-model": ("base_model", str, "where the adapters' base model lies, if it has moved"),
     }
     _add_settings(command, "serve", flags)
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alpagasus_ray.cache import cache_folder
 from alpagasus_ray.commands import Context
 from alpagasus_ray.corpus.fetching import fetch
-from alpagasus_ray.corpus.published_sets import PUBLISHED, PublishedSet, cache_folder, find_published
+from alpagasus_ray.corpus.published_sets import CACHED, PUBLISHED, PublishedSet, find_published
 from alpagasus_ray.corpus.testsets import read_testset
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.generate.exporting import export_answers
@@ -60,7 +61,7 @@ def fetch_testsets(context: Context) -> None:
     for name in names:
         if name not in PUBLISHED:
             raise UserError(f"there is no published test set {name}.{nearest(name, PUBLISHED)}")
-    folder = Path(context.recipe.generate.testsets_folder or cache_folder())
+    folder = Path(context.recipe.generate.testsets_folder or cache_folder(CACHED))
     for name in names:
         fetched = fetch(PUBLISHED[name], folder, context.args.base_url)
         how = "fetched" if fetched else "there already, nothing fetched"

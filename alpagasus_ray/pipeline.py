@@ -24,7 +24,8 @@ from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.report.reporting import summary_table, write_report
 from alpagasus_ray.select.selecting import arm_settings, check_rubric, select
 from alpagasus_ray.serve.endpoint import Endpoint
-from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, models_named_by_folder
+from alpagasus_ray.serve.engines import engines_of
+from alpagasus_ray.serve.model_folder import ServedModel, models_named_by_folder
 from alpagasus_ray.serve.ports import check_invitation, check_port_free
 from alpagasus_ray.train.tracking import check_trackers
 from alpagasus_ray.train.training import base_model, train
@@ -173,8 +174,7 @@ class Pipeline:
         check_invitation(settings)
         require_key(settings.api_key_env)
         check_port_free(settings.host, settings.port)
-        for model in models:
-            check_model_folder(model.folder)
+        engines_of(models, settings.base_model)
         # Imported here: Ray Serve takes seconds that a run with nothing to serve need not wait.
         from alpagasus_ray.serve.serving import serving
 

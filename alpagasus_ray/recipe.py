@@ -125,6 +125,8 @@ class ServeSettings(Section):
     """Of the endpoint as a whole; more are answered 429 with Retry-After."""
     max_answer_tokens: int | None = Field(None, ge=1)
     """The longest answer that a request may ask for. None: as long as the model's context."""
+    base_model: str | None = None
+    """Where the base model of the served adapters lies. None: where it lay when they were trained."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_length_tokens: int | None = Field(None, ge=16)
     """Prompt and answer together; None: what the model's config says."""

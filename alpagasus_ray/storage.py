@@ -45,11 +45,15 @@ class Storage:
 
     def path(self, relative: str) -> str:
         """Return the path that `filesystem` knows this by."""
-        return f"{self.root}/{relative}"
+        return f"{self.root}/{relative}".rstrip("/")
 
     def exists(self, relative: str) -> bool:
         """Return whether there is a file or a folder of this name."""
         return bool(self.filesystem.get_file_info(self.path(relative)).type != fs.FileType.NotFound)
+
+    def size_bytes(self, relative: str) -> int:
+        """Return a file's length; 0 where there is none."""
+        return int(self.filesystem.get_file_info(self.path(relative)).size or 0)
 
     def read_text(self, relative: str) -> str:
         """Return a UTF-8 file's text; raises FileNotFoundError."""
@@ -78,7 +82,7 @@ class Storage:
         self.filesystem.delete_file(self.path(relative))
 
     def list_files(self, folder: str) -> list[str]:
-        """Return the names of all files below a folder, relative to it, sorted."""
+        """Return the names of all files below a folder ("": the whole), relative to it, sorted."""
         prefix = self.path(folder)
         infos = self.filesystem.get_file_info(fs.FileSelector(prefix, recursive=True, allow_not_found=True))
         return sorted(info.path[len(prefix) + 1 :] for info in infos if info.type == fs.FileType.File)

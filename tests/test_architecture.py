@@ -16,7 +16,7 @@ import alpagasus_ray
 PACKAGE = "alpagasus_ray"
 STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark", "report")
 LAYERS = (
-    ("", "errors", "recipe_section"),
+    ("", "cache", "errors", "recipe_section"),
     ("", "text_files", "recipe_judging", "recipe_training"),
     ("manifests", "console", "recipe", "schemas"),
     ("storage", "recipe_files"),

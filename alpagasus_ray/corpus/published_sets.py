@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alpagasus_ray.cache import cache_folder
 from alpagasus_ray.corpus.testsets import Prompt, TestSet, read_testset
 from alpagasus_ray.errors import UserError
 
 ALPAGASUS = "https://raw.githubusercontent.com/gpt4life/alpagasus/main/test_data"
 """Where the paper's code has them (gpt4life/alpagasus, generation/generation.py reads ../test_data)."""
+CACHED = "testsets"
+"""The folder of the cache."""
 _GITHUB = "https://raw.githubusercontent.com"
 
 
@@ -84,15 +86,6 @@ def content_sha256(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
 
-def cache_folder() -> Path:
-    """Return where fetched test sets are kept: $XDG_CACHE_HOME/alpagasus_ray/testsets, or in ~/.cache.
-
-    A relative XDG_CACHE_HOME is ignored, as the XDG base directory specification says.
-    """
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "alpagasus_ray" / "testsets"
-
-
 def file_in(published: PublishedSet, folder: Path) -> Path | None:
     """Return the set's file in a folder, `<name>_test_set.jsonl` or `<name>.jsonl`; None for neither."""
     candidates = (folder / published.file_name, folder / f"{published.name}.jsonl")
@@ -110,7 +103,7 @@ def find_published(published: PublishedSet, folder: str | None) -> Path | None:
             raise UserError(f"generate.testsets_folder {folder}: no such folder")
         if (path := file_in(published, Path(folder))) is not None:
             return path
-    return file_in(published, cache_folder())
+    return file_in(published, cache_folder(CACHED))
 
 
 def read_published(published: PublishedSet, folder: str | None) -> TestSet:
@@ -125,6 +118,6 @@ def read_published(published: PublishedSet, folder: str | None) -> TestSet:
         where = f"neither in {folder} nor in the cache" if folder else "not on this machine yet"
         raise UserError(f"the test set {published.name} is {where}: `{fetch}` gets it")
     testset = read_testset(path)
-    if path.parent == cache_folder() and not published.is_content(testset.prompts):
+    if path.parent == cache_folder(CACHED) and not published.is_content(testset.prompts):
         raise UserError(f"{path} is not what was published as {published.name}: remove it, then `{fetch}`")
     return TestSet(published.name, testset.prompts)

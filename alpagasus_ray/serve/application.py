@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from alpagasus_ray.serve.deployments import folder_server_class, ingress_class
 from alpagasus_ray.serve.engine_settings import ingress_config, llm_config
+from alpagasus_ray.serve.engines import Engine
 from alpagasus_ray.serve.guard import Admission, Guard
-from alpagasus_ray.serve.model_folder import ServedModel
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
 
 
 def build_application(
-    models: Sequence[ServedModel], settings: ServeSettings, admission: Admission, *, on_gpu: bool
+    engines: Sequence[Engine], settings: ServeSettings, admission: Admission, *, on_gpu: bool
 ) -> Any:
-    """Return a Serve application that answers for all models as OpenAI would, behind a guard.
+    """Return a Serve application that answers for all engines' models as OpenAI would, behind a guard.
 
     ray.serve.llm's own build_openai_app takes no application to put a guard around; this is what it does
     besides.
@@ -34,17 +34,19 @@ def build_application(
         from ray.serve.llm.deployment import LLMServer
         from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 
-    server_class = folder_server_class(LLMServer, VLLMEngine, on_gpu=on_gpu)
-    configs = [
-        LLMConfig(**llm_config(model, index, settings, on_gpu=on_gpu, server_class=server_class))
-        for index, model in enumerate(models)
-    ]
+    configs = []
+    for index, engine in enumerate(engines):
+        adapters = {model.name: model.folder for model in engine.adapters}
+        server_class = folder_server_class(LLMServer, VLLMEngine, adapters, on_gpu=on_gpu)
+        fields = llm_config(engine, index, settings, on_gpu=on_gpu, server_class=server_class)
+        configs.append(LLMConfig(**fields))
     app = fastapi_application()
     app.add_middleware(Guard, admission=admission)  # the last that is added is the first that is asked
     ingress = make_fastapi_ingress(ingress_class(OpenAiIngress, settings.max_answer_tokens), app=app)
     return serve.deployment(ingress, **ingress_config()).bind(
         llm_deployments={config.model_id: build_llm_deployment(config) for config in configs},
         model_cards={config.model_id: to_model_metadata(config.model_id, config) for config in configs},
+        engine_of={model.name: engine.model_id for engine in engines for model in engine.models},
     )
 
 

@@ -5,17 +5,26 @@ The classes to build on come as arguments: importing them takes vLLM, which only
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.serve.causes import last_logged_cause
 from alpagasus_ray.serve.guard import refusal_body
+from alpagasus_ray.serve.model_sources import local_folder
 
 MAX_LOG_CHARACTERS = 100_000
+ADAPTER_OF = ":"
+"""Between a base model's id and an adapter's name, as Ray Serve wants it."""
 
 
-def folder_server_class(server_base: Any, engine_base: Any, *, on_gpu: bool) -> type:
-    """Return a server of one model whose weights are local files, made to start in half the processes.
+def folder_server_class(
+    server_base: Any, engine_base: Any, adapters: Mapping[str, str], *, on_gpu: bool
+) -> type:
+    """Return a server of one base model and of adapters (names to folders), all of them folders or addresses.
+
+    Made to start in half the processes:
 
     As it comes, a model on CPUs is four processes, each of which spends 12 to 15 s of CPU time on
     importing vLLM, and a telemetry actor that stays behind: with three models on two cores, minutes.
@@ -34,6 +43,10 @@ def folder_server_class(server_base: Any, engine_base: Any, *, on_gpu: bool) -> 
             # There is nothing to download: a task that would look for it imports vLLM first.
             llm_config.get_or_create_callback().ctx.run_init_node = False
             engine_class = engine_base if on_gpu else OneProcessEngine
+            loading = llm_config.model_loading_config
+            loading.model_source = await asyncio.to_thread(local_folder, loading.model_source)
+            if adapters:
+                options["model_downloader"] = adapter_loader_class(adapters)
             await super().__init__(llm_config, engine_cls=engine_class, **options)
 
         async def start(self) -> None:
@@ -47,14 +60,60 @@ def folder_server_class(server_base: Any, engine_base: Any, *, on_gpu: bool) -> 
     return FolderServer
 
 
+def adapter_loader_class(adapters: Mapping[str, str]) -> type:
+    """Return what finds an adapter's files when it is first asked for.
+
+    Ray's own looks below one address in an object store, for adapters whose names begin with the base's.
+    """
+    numbers = {name: number for number, name in enumerate(adapters, start=1)}
+
+    class AdapterLoader:
+        def __init__(self, **options: Any) -> None:
+            """Take Ray's options, which are about its own downloads."""
+
+        async def load_model_from_config(self, lora_model_id: str, llm_config: Any) -> Any:
+            from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+
+            name = lora_model_id.partition(ADAPTER_OF)[2]
+            folder = await asyncio.to_thread(local_folder, adapters[name])
+            return DiskMultiplexConfig(
+                model_id=name, max_total_tokens=None, local_path=folder, lora_assigned_int_id=numbers[name]
+            )
+
+    return AdapterLoader
+
+
 def ingress_class(ingress_base: Any, max_answer_tokens: int | None) -> type:
     """Return the class that reads requests.
 
     A model that is not served, and an answer longer than `max_answer_tokens` (None: any length), are refused
-    in OpenAI's format.
+    in OpenAI's format. Adapters are asked for by their own names, like any model.
     """
 
     class ModelIngress(ingress_base):  # type: ignore[misc]
+        def __init__(self, *, engine_of: Mapping[str, str], **options: Any) -> None:
+            super().__init__(**options)
+            self._engine_of = dict(engine_of)
+
+        async def _get_model_id(self, model: str | None) -> str:
+            from fastapi import HTTPException
+
+            try:
+                return id_in_serve(model, self._engine_of)
+            except NoSuchModelError as error:
+                raise HTTPException(error.status, str(error)) from error
+
+        async def model(self, model_id: str) -> Any:
+            if model_id not in self._engine_of:
+                return None
+            card = self._model_cards[self._engine_of[model_id]]
+            return card.model_copy(update={"id": model_id})
+
+        async def models(self) -> Any:
+            from ray.llm._internal.serve.core.configs.openai_api_models import ModelList
+
+            return ModelList(data=[await self.model(name) for name in self._engine_of])
+
         async def _process_llm_request(self, body: Any, *rest: Any, **options: Any) -> Any:
             from fastapi import HTTPException
             from starlette.responses import JSONResponse
@@ -72,6 +131,31 @@ def ingress_class(ingress_base: Any, max_answer_tokens: int | None) -> type:
             return await super()._process_llm_request(body, *rest, **options)
 
     return ModelIngress
+
+
+class NoSuchModelError(Exception):
+    """A request names a model that is not served, or none where there are several."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def id_in_serve(model: str | None, engine_of: Mapping[str, str]) -> str:
+    """Return what Ray Serve calls the model that a request names. None: the only one.
+
+    >>> id_in_serve("poet", {"plain": "plain", "poet": "plain"})
+    'plain:poet'
+    """
+    names = list(engine_of)
+    if model is None and len(names) > 1:
+        raise NoSuchModelError(400, f"Say which model: {', '.join(names)}.")
+    model = names[0] if model is None else model
+    if model not in engine_of:
+        raise NoSuchModelError(404, f'There is no model "{model}" here: {", ".join(names)}.')
+    engine = engine_of[model]
+    # What Serve takes apart: it sends an adapter's requests to the replicas that have loaded it.
+    return model if model == engine else f"{engine}{ADAPTER_OF}{model}"
 
 
 def limit_answer(body: Any, max_tokens: int) -> bool:

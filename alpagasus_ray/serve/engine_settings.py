@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alpagasus_ray.serve.model_folder import ServedModel, read_config
+from alpagasus_ray.serve.engines import Engine
+from alpagasus_ray.serve.model_folder import read_config
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 BYTES_PER_GIB = 2**30
 INGRESS_CPUS = 0.1
 REPLICA_STOPS_WITHIN_S = 2.0
+MAX_ADAPTERS_IN_BATCH = 8
 UNLIMITED = 1_000_000
 """Requests that Serve hands to the ingress at once: the guard in it refuses what is too much, at once."""
 
@@ -26,18 +28,20 @@ QUIET_ENVIRONMENT = {
 
 
 def llm_config(
-    model: ServedModel, index: int, settings: ServeSettings, *, on_gpu: bool, server_class: type
+    engine: Engine, index: int, settings: ServeSettings, *, on_gpu: bool, server_class: type
 ) -> dict[str, Any]:
-    """Return the fields of the model's ray.serve.llm.LLMConfig; the index keeps deployment names apart."""
+    """Return the fields of the engine's ray.serve.llm.LLMConfig; the index keeps deployment names apart."""
+    source = engine.folder if "://" in engine.folder else str(Path(engine.folder).resolve())
     return {
-        "model_loading_config": {"model_id": model.name, "model_source": str(Path(model.folder).resolve())},
+        "model_loading_config": {"model_id": engine.model_id, "model_source": source},
+        "lora_config": {"max_num_adapters_per_replica": len(engine.adapters)} if engine.adapters else None,
         "server_cls": server_class,
         "accelerator_config": {"kind": "gpu" if on_gpu else "cpu"},
         "placement_group_config": {"bundle_per_worker": worker_bundle(settings, on_gpu=on_gpu)},
-        "engine_kwargs": engine_arguments(model.folder, settings, on_gpu=on_gpu),
+        "engine_kwargs": engine_arguments(engine, settings, on_gpu=on_gpu),
         "runtime_env": {"env_vars": engine_environment(settings, on_gpu=on_gpu)},
         "deployment_config": {
-            "name": deployment_name(model.name, index),
+            "name": deployment_name(engine.model_id, index),
             "num_replicas": settings.num_replicas,
             "ray_actor_options": {"num_cpus": 0},
             # A folder that does not load once does not load the second time either, 40 s later.
@@ -70,9 +74,9 @@ def deployment_name(model_name: str, index: int) -> str:
     return f"{model_name.replace('.', '_').replace('/', '--')}-{index}"
 
 
-def engine_arguments(folder: str, settings: ServeSettings, *, on_gpu: bool) -> dict[str, Any]:
-    """Return vLLM's arguments for the model in a folder; the recipe's own `engine` has the last word."""
-    config = read_config(folder)
+def engine_arguments(engine: Engine, settings: ServeSettings, *, on_gpu: bool) -> dict[str, Any]:
+    """Return vLLM's arguments for an engine's models; the recipe's own `engine` has the last word."""
+    config = read_config(engine.folder)
     arguments: dict[str, Any] = {"dtype": settings.dtype}
     limits = [settings.max_model_length_tokens, config.get("max_position_embeddings")]
     if settings.max_model_length_tokens is not None:
@@ -85,7 +89,20 @@ def engine_arguments(folder: str, settings: ServeSettings, *, on_gpu: bool) -> d
         if settings.dtype == "auto" and (config.get("dtype") or config.get("torch_dtype")) == "float32":
             # vLLM's "auto" makes bfloat16 of it: no faster on most CPUs, and other answers than in training.
             arguments["dtype"] = "float32"
-    return arguments | settings.engine
+    return arguments | _adapter_arguments(engine) | settings.engine
+
+
+def _adapter_arguments(engine: Engine) -> dict[str, Any]:
+    if not engine.adapters:
+        return {}
+    arguments = {
+        "enable_lora": True,
+        "max_lora_rank": engine.vllm_rank,
+        # Of one batch: a request for another adapter waits for a place, and memory is set aside for each.
+        "max_loras": min(len(engine.adapters), MAX_ADAPTERS_IN_BATCH),
+        "max_cpu_loras": len(engine.adapters),
+    }
+    return arguments | ({"chat_template": engine.chat_template} if engine.chat_template else {})
 
 
 def engine_environment(settings: ServeSettings, *, on_gpu: bool) -> dict[str, str]:
@@ -105,18 +122,18 @@ def worker_bundle(settings: ServeSettings, *, on_gpu: bool) -> dict[str, float]:
 
 
 def shortage(
-    num_models: int, settings: ServeSettings, resources: Mapping[str, float], *, on_gpu: bool
+    num_engines: int, settings: ServeSettings, resources: Mapping[str, float], *, on_gpu: bool
 ) -> str | None:
     """Return in words what the models need beyond what the cluster has now, or None when it is enough.
 
     An example: "3 models need 3 GPU, the cluster has 2".
     """
     kind, amount = next(iter(worker_bundle(settings, on_gpu=on_gpu).items()))
-    num_workers = num_models * settings.num_replicas
+    num_workers = num_engines * settings.num_replicas
     for axis in ("tensor", "pipeline"):
         num_workers *= settings.engine.get(f"{axis}_parallel_size", 1)
     needed = num_workers * amount + (0 if on_gpu else INGRESS_CPUS)
     if needed <= resources.get(kind, 0.0):
         return None
-    models = "1 model needs" if num_models == 1 else f"{num_models} models need"
+    models = "1 model needs" if num_engines == 1 else f"{num_engines} models need"
     return f"{models} {needed:g} {kind}, the cluster has {resources.get(kind, 0.0):g}"

@@ -5,14 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.storage import Storage
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
+
+
+class ModelFiles(Storage):
+    """The files of a model, in a folder or an object store."""
+
+    what = "the model folder"
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return what a file says; raises UserError when it is not a JSON object."""
+        try:
+            read = json.loads(self.read_text(name))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.uri}/{name} cannot be read: {error}") from error
+        if not isinstance(read, dict):
+            raise UserError(f"{self.uri}/{name} is not a JSON object.")
+        return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +42,7 @@ class ServedModel:
     name: str
     """What a request calls it: the arm's name."""
     folder: str
-    """Its folder; on a cluster, a path that every node can read."""
+    """Its folder, or its address in an object store; on a cluster, one that every node can read."""
 
 
 def models_named_by_folder(folders: Sequence[str]) -> tuple[ServedModel, ...]:
@@ -33,13 +53,19 @@ def models_named_by_folder(folders: Sequence[str]) -> tuple[ServedModel, ...]:
     >>> models_named_by_folder(["runs/demo/models/full/"])[0].name
     'full'
     """
-    models = tuple(ServedModel(Path(folder).resolve().name, folder) for folder in folders)
+    models = tuple(ServedModel(_last_part(folder), folder) for folder in folders)
     check_names_differ(models)
     return models
 
 
+def _last_part(folder: str) -> str:
+    if "://" in folder:
+        return folder.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return Path(folder).resolve().name
+
+
 def check_names_differ(models: Sequence[ServedModel]) -> None:
-    """Raise UserError when there is no model, or when two have the same name."""
+    """Raise UserError when there is no model, when two have the same name, or one cannot be asked for."""
     if not models:
         raise UserError("There is no model to serve: name at least one model folder.")
     folders: dict[str, str] = {}
@@ -49,47 +75,63 @@ def check_names_differ(models: Sequence[ServedModel]) -> None:
                 f'Two models are called "{model.name}" ({folders[model.name]} and {model.folder}): '
                 "requests could not tell them apart. Rename one folder."
             )
+        if ":" in model.name:  # what Ray Serve keeps a base model and its adapter apart with
+            raise UserError(
+                f'"{model.name}" cannot be the name of a model, for its colon. Rename {model.folder}'
+            )
         folders[model.name] = model.folder
 
 
-def check_model_folder(path: str | Path) -> None:
+def is_adapter(folder: str | Path) -> bool:
+    """Return whether the folder holds a LoRA adapter alone."""
+    files = ModelFiles(str(folder))
+    return files.exists(ADAPTER_CONFIG) and not files.exists("config.json")
+
+
+def check_model_folder(folder: str | Path) -> None:
     """Raise UserError unless the folder has a config, all its weights and a tokenizer."""
-    folder = Path(path)
-    if not folder.is_dir():
-        raise UserError(f"There is no model folder {folder}.")
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise UserError(f"{folder} holds a LoRA adapter: merge it into its base model to serve it.")
+    files = ModelFiles(str(folder))
+    names = _names(files)
+    if "config.json" not in names:
         raise UserError(f"{folder} is no Hugging Face model folder: config.json is missing.")
-    read_config(folder)
-    _check_weights(folder)
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    files.read_json("config.json")
+    _check_weights(files, names)
+    if names.isdisjoint(TOKENIZER_FILES):
         raise UserError(f"{folder} has no tokenizer (tokenizer.json or tokenizer.model): save one beside it.")
+
+
+def check_adapter_folder(folder: str | Path) -> None:
+    """Raise UserError unless the folder has an adapter's config and weights."""
+    files = ModelFiles(str(folder))
+    files.read_json(ADAPTER_CONFIG)
+    if not any(files.size_bytes(name) for name in ADAPTER_WEIGHTS):
+        raise UserError(f"{folder} has no weights ({ADAPTER_WEIGHTS[0]}).")
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
     """Return what config.json says; raises UserError when it is not a JSON object."""
-    path = Path(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return config
+    return ModelFiles(str(folder)).read_json("config.json")
 
 
-def _check_weights(folder: Path) -> None:
+def _names(files: ModelFiles) -> set[str]:
+    names = set(files.list_files(""))
+    if not names and not files.exists(""):
+        raise UserError(f"There is no model folder {files.uri}.")
+    return names
+
+
+def _check_weights(files: ModelFiles, names: set[str]) -> None:
     """Look for every file that the index names: an export that was cut short lacks the last ones."""
     for index in WEIGHT_INDEXES:
-        if not (folder / index).is_file():
+        if index not in names:
             continue
         try:
-            shards = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{folder / index} is no index of weights: {error}") from error
-        if missing := sorted(name for name in shards if not (folder / name).is_file()):
-            raise UserError(f"{folder} lacks {len(missing)} of its weight files, among them {missing[0]}.")
+            shards = set(files.read_json(index)["weight_map"].values())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{files.uri}/{index} is no index of weights: {error}") from error
+        if missing := sorted(shards - names):
+            raise UserError(f"{files.uri} lacks {len(missing)} of its weight files, among them {missing[0]}.")
         return
-    if not any(path.stat().st_size for pattern in WEIGHT_PATTERNS for path in folder.glob(pattern)):
-        raise UserError(f"{folder} has no weights (model.safetensors or pytorch_model.bin).")
+    weights = [name for name in names if any(fnmatch(name, pattern) for pattern in WEIGHT_PATTERNS)]
+    if not any(files.size_bytes(name) for name in weights):
+        raise UserError(f"{files.uri} has no weights (model.safetensors or pytorch_model.bin).")

@@ -24,8 +24,9 @@ from alpagasus_ray.serve.application import build_application
 from alpagasus_ray.serve.causes import cause_in_one_line
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, wait_until_answering
 from alpagasus_ray.serve.engine_settings import deployment_name, shortage
+from alpagasus_ray.serve.engines import Engine, engines_of
 from alpagasus_ray.serve.guard import MIB, Admission, KeyDigest
-from alpagasus_ray.serve.model_folder import ServedModel, check_model_folder, check_names_differ
+from alpagasus_ray.serve.model_folder import ServedModel, check_names_differ
 from alpagasus_ray.serve.ports import address_to_ask, check_invitation, check_port_free, free_port
 
 if TYPE_CHECKING:
@@ -60,14 +61,13 @@ def serving(
     check_invitation(settings)
     key = require_key(settings.api_key_env)
     check_names_differ(models)
-    for model in models:
-        check_model_folder(model.folder)
+    engines = engines_of(models, settings.base_model)
     check_port_free(settings.host, settings.port)
     status = serve.status()
     if status.proxies or status.applications:
         raise UserError("Ray Serve runs in this cluster already: stop it first with `serve shutdown`.")
     startup = _Startup(
-        models=tuple(models),
+        engines=engines,
         settings=settings,
         key=key,
         port=free_port(settings.host, settings.port),
@@ -86,12 +86,22 @@ def serving(
 class _Startup:
     """The way from folders to an endpoint that answers."""
 
-    models: tuple[ServedModel, ...]
+    engines: tuple[Engine, ...]
     settings: ServeSettings
     key: str | None = field(repr=False)
     port: int
     until_s: float
     report: Callable[[str], None]
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """All that can be asked for."""
+        return tuple(model.name for engine in self.engines for model in engine.models)
+
+    @property
+    def _counted(self) -> str:
+        num_adapters = sum(len(engine.adapters) for engine in self.engines)
+        return f"{len(self.engines)} model(s)" + (f" with {num_adapters} adapter(s)" if num_adapters else "")
 
     @property
     def admission(self) -> Admission:
@@ -106,8 +116,8 @@ class _Startup:
         """Hand the models to Serve, which starts them all at once."""
         resources = ray.cluster_resources()
         on_gpu = resources.get("GPU", 0) > 0
-        self.report(f"starting {len(self.models)} model(s) on {'GPUs' if on_gpu else 'CPUs'}")
-        if lacking := shortage(len(self.models), self.settings, resources, on_gpu=on_gpu):
+        self.report(f"starting {self._counted} on {'GPUs' if on_gpu else 'CPUs'}")
+        if lacking := shortage(len(self.engines), self.settings, resources, on_gpu=on_gpu):
             self.report(f"{lacking}: waiting for more")
         try:
             serve.start(
@@ -117,7 +127,7 @@ class _Startup:
             )
         except RayTaskError as error:
             raise UserError(f"The endpoint cannot be opened: {cause_in_one_line(str(error))}") from error
-        application = build_application(self.models, self.settings, self.admission, on_gpu=on_gpu)
+        application = build_application(self.engines, self.settings, self.admission, on_gpu=on_gpu)
         serve.run_many(
             [serve.RunTarget(application, name=APPLICATION, route_prefix="/")],
             wait_for_ingress_deployment_creation=False,
@@ -129,14 +139,14 @@ class _Startup:
         told = 0
         while True:
             application = self._check_alive()
-            loaded = [model for model in self.models if self._is_loaded(application, model)]
+            loaded = [engine for engine in self.engines if self._is_loaded(application, engine)]
             if len(loaded) > told:
                 told = len(loaded)
-                self.report(f"{told} of {len(self.models)} models loaded")
+                self.report(f"{told} of {len(self.engines)} models loaded")
             if application.status == ApplicationStatus.RUNNING:
                 return
             if time.monotonic() >= self.until_s:
-                late = ", ".join(model.name for model in self.models if model not in loaded) or "the endpoint"
+                late = ", ".join(one.model_id for one in self.engines if one not in loaded) or "the endpoint"
                 raise UserError(
                     f"After {self.settings.startup_timeout_s:g} s, {late} has not started: "
                     "free CPUs, GPUs or memory, serve fewer models, or raise serve.startup_timeout_s."
@@ -146,7 +156,7 @@ class _Startup:
     def wait_until_answering(self) -> Endpoint:
         """Return the endpoint once each model has completed a token through it."""
         base_url = f"http://{address_to_ask(self.settings.host)}:{self.port}/v1"
-        endpoint = Endpoint(base_url, tuple(model.name for model in self.models), self.key)
+        endpoint = Endpoint(base_url, self.model_names, self.key)
         try:
             wait_until_answering(endpoint, self.until_s - time.monotonic(), while_waiting=self._check_alive)
         except NotAnsweringError as error:
@@ -162,24 +172,24 @@ class _Startup:
         application = serve.status().applications[APPLICATION]
         if application.status not in FAILED:
             return application
-        for model in self.models:
-            deployment = self._deployment(application, model)
+        for engine in self.engines:
+            deployment = self._deployment(application, engine)
             if deployment is not None and deployment.status in FAILED:
                 raise UserError(
-                    f'"{model.name}" ({model.folder}) cannot be served: '
+                    f'"{engine.model_id}" ({engine.folder}) cannot be served: '
                     f"{cause_in_one_line(deployment.message)} (all of it: Ray's log of the replica)"
                 )
         raise UserError(f"The endpoint has failed: {cause_in_one_line(application.message)}")
 
     def _deployment(
-        self, application: ApplicationStatusOverview, model: ServedModel
+        self, application: ApplicationStatusOverview, engine: Engine
     ) -> DeploymentStatusOverview | None:
-        """Return the state of one model, None before Serve has heard of it."""
-        name = deployment_name(model.name, self.models.index(model))
+        """Return the state of one engine, None before Serve has heard of it."""
+        name = deployment_name(engine.model_id, self.engines.index(engine))
         return application.deployments.get(f"{SERVER_CLASS}:{name}")
 
-    def _is_loaded(self, application: ApplicationStatusOverview, model: ServedModel) -> bool:
-        deployment = self._deployment(application, model)
+    def _is_loaded(self, application: ApplicationStatusOverview, engine: Engine) -> bool:
+        deployment = self._deployment(application, engine)
         return deployment is not None and deployment.status == DeploymentStatus.HEALTHY
 
 

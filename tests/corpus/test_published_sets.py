@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.cache import cache_folder
 from alpagasus_ray.corpus.published_sets import (
     PUBLISHED,
-    cache_folder,
     content_sha256,
     find_published,
     read_published,
@@ -89,7 +89,7 @@ def test_a_relative_cache_variable_is_ignored(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("HOME", str(tmp_path))
     for value in ("", "here"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert cache_folder() == tmp_path / ".cache" / "alpagasus_ray" / "testsets"
+        assert cache_folder("testsets") == tmp_path / ".cache" / "alpagasus_ray" / "testsets"
 
 
 def test_a_name_is_never_taken_for_a_file(

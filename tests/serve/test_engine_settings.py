@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,37 +14,38 @@ from alpagasus_ray.serve.engine_settings import (
     llm_config,
     shortage,
 )
+from alpagasus_ray.serve.engines import Engine
 from alpagasus_ray.serve.model_folder import ServedModel
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> str:
+def engine(tmp_path: Path) -> Engine:
     (tmp_path / "config.json").write_text(json.dumps({"dtype": "float32", "max_position_embeddings": 512}))
-    return str(tmp_path)
+    return Engine(str(tmp_path), ServedModel("full", str(tmp_path)))
 
 
-def test_on_cpus_nothing_is_compiled_and_the_cache_is_bounded(folder: str) -> None:
-    arguments = engine_arguments(folder, ServeSettings(kv_cache_gib=2), on_gpu=False)
+def test_on_cpus_nothing_is_compiled_and_the_cache_is_bounded(engine: Engine) -> None:
+    arguments = engine_arguments(engine, ServeSettings(kv_cache_gib=2), on_gpu=False)
     assert arguments == {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 2 * 2**30}
 
 
-def test_on_gpus_vllm_decides(folder: str) -> None:
-    assert engine_arguments(folder, ServeSettings(), on_gpu=True) == {"dtype": "auto"}
+def test_on_gpus_vllm_decides(engine: Engine) -> None:
+    assert engine_arguments(engine, ServeSettings(), on_gpu=True) == {"dtype": "auto"}
 
 
-def test_a_dtype_that_was_asked_for_stays(folder: str) -> None:
-    assert engine_arguments(folder, ServeSettings(dtype="bfloat16"), on_gpu=False)["dtype"] == "bfloat16"
+def test_a_dtype_that_was_asked_for_stays(engine: Engine) -> None:
+    assert engine_arguments(engine, ServeSettings(dtype="bfloat16"), on_gpu=False)["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(("asked", "given"), [(256, 256), (2048, 512)])
-def test_the_length_is_cut_to_the_models_own(folder: str, asked: int, given: int) -> None:
+def test_the_length_is_cut_to_the_models_own(engine: Engine, asked: int, given: int) -> None:
     settings = ServeSettings(max_model_length_tokens=asked)
-    assert engine_arguments(folder, settings, on_gpu=False)["max_model_len"] == given
+    assert engine_arguments(engine, settings, on_gpu=False)["max_model_len"] == given
 
 
-def test_the_recipes_engine_arguments_have_the_last_word(folder: str) -> None:
+def test_the_recipes_engine_arguments_have_the_last_word(engine: Engine) -> None:
     settings = ServeSettings(engine={"enforce_eager": False, "max_num_seqs": 8})
-    arguments = engine_arguments(folder, settings, on_gpu=False)
+    arguments = engine_arguments(engine, settings, on_gpu=False)
     assert (arguments["enforce_eager"], arguments["max_num_seqs"]) == (False, 8)
 
 
@@ -53,11 +55,26 @@ def test_a_replica_uses_as_many_threads_as_it_has_cpus(cpus: float, threads: str
     assert environment["OMP_NUM_THREADS"] == threads
 
 
-def test_a_relative_folder_is_made_absolute(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(folder).parent)
-    model = ServedModel("full", Path(folder).name)
-    config = llm_config(model, 0, ServeSettings(), on_gpu=False, server_class=object)
-    assert config["model_loading_config"] == {"model_id": "full", "model_source": folder}
+def test_a_relative_folder_is_made_absolute(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(engine.folder).parent)
+    relative = replace(engine, folder=Path(engine.folder).name)
+    config = llm_config(relative, 0, ServeSettings(), on_gpu=False, server_class=object)
+    assert config["model_loading_config"] == {"model_id": "full", "model_source": engine.folder}
+
+
+def test_adapters_get_room_for_all_of_them(engine: Engine) -> None:
+    adapters = tuple(ServedModel(f"adapter-{number}", "") for number in range(20))
+    several = replace(engine, adapters=adapters, max_rank=12, chat_template="{{ messages }}")
+    assert engine_arguments(several, ServeSettings(), on_gpu=True) == {
+        "dtype": "auto",
+        "enable_lora": True,
+        "max_lora_rank": 16,
+        "max_loras": 8,
+        "max_cpu_loras": 20,
+        "chat_template": "{{ messages }}",
+    }
+    config = llm_config(several, 0, ServeSettings(), on_gpu=True, server_class=object)
+    assert config["lora_config"] == {"max_num_adapters_per_replica": 20}
 
 
 def test_deployments_of_like_names_are_kept_apart() -> None:

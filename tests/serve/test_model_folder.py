@@ -8,8 +8,10 @@ import pytest
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.serve.model_folder import (
     ServedModel,
+    check_adapter_folder,
     check_model_folder,
     check_names_differ,
+    is_adapter,
     models_named_by_folder,
 )
 
@@ -45,10 +47,15 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         check_model_folder(tmp_path / "nowhere")
 
 
-def test_an_adapter_is_told_from_a_model(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match="LoRA adapter: merge it"):
-        check_model_folder(tmp_path)
+def test_an_adapter_is_told_from_a_model(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    assert not is_adapter(folder), "a model that an adapter was merged into"
+    (folder / "config.json").unlink()
+    assert is_adapter(folder)
+    with pytest.raises(UserError, match="has no weights"):
+        check_adapter_folder(folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    check_adapter_folder(folder)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\udcff"])
@@ -80,6 +87,16 @@ def test_models_are_named_by_their_folders() -> None:
         ServedModel("full", "runs/a/models/full"),
         ServedModel("random-9k", "runs/a/models/random-9k/"),
     )
+
+
+def test_an_address_names_a_model_without_its_options() -> None:
+    (model,) = models_named_by_folder(["s3://bucket/models/full/?region=eu-west-1"])
+    assert model.name == "full"
+
+
+def test_a_name_that_serve_would_take_apart_is_refused() -> None:
+    with pytest.raises(UserError, match="colon"):
+        models_named_by_folder(["models/7b:chat"])
 
 
 def test_two_models_of_one_name_are_refused() -> None:

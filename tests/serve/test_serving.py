@@ -18,14 +18,21 @@ import openai
 import psutil
 import pytest
 import ray
+import torch
+from peft import PeftModel
+from pyarrow import fs
 from ray import serve
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import ServeSettings
+from alpagasus_ray.recipe_training import LoraSettings
 from alpagasus_ray.serve.endpoint import Endpoint
 from alpagasus_ray.serve.model_folder import ServedModel
 from alpagasus_ray.serve.serving import serving
+from alpagasus_ray.train.adapters import save_adapter, with_adapter
+from tests.object_store import object_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -38,7 +45,8 @@ LONGEST_ANSWER_TOKENS = 64
 
 @dataclass
 class Service:
-    models: list[ServedModel]
+    folders: dict[str, Path]
+    """Of all that is served: as it is on this machine."""
     endpoint: Endpoint
     lines: list[str]
     stack: ExitStack
@@ -49,7 +57,8 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[ServedModel]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two models, and two adapters of the first."""
     from alpagasus_ray.train.models import load_tokenizer
     from alpagasus_ray.train.prompting import PROMPTINGS
     from alpagasus_ray.train.tiny_model import build_tiny_model
@@ -60,11 +69,40 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[ServedModel]:
         tokenizer = load_tokenizer(str(folder / name))
         tokenizer.chat_template = PROMPTINGS["alpaca"](tokenizer).chat_template()
         tokenizer.save_pretrained(folder / name)
-    return [ServedModel(name, str(folder / name)) for name in ("filtered", "random-9.2k")]
+    for seed, name in enumerate(("poet", "cook")):
+        make_adapter(folder / "filtered", folder / name, seed)
+    return {name: folder / name for name in ("filtered", "random-9.2k", "poet", "cook")}
+
+
+def make_adapter(base: Path, folder: Path, seed: int) -> None:
+    """Write an adapter that changes the answers: a new one's second half is all noughts."""
+    model = with_adapter(AutoModelForCausalLM.from_pretrained(base), LoraSettings(rank=8))
+    torch.manual_seed(seed)
+    for name, weights in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.5)
+    save_adapter(model, model.state_dict(), folder)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def models(folders: dict[str, Path]) -> Iterator[list[ServedModel]]:
+    """The same, one of the models and one of the adapters in an object store."""
+    with object_store("models") as address, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(folders["poet"].parent / "cache"))
+        served = []
+        for name, folder in folders.items():
+            place = str(folder)
+            if name in ("random-9.2k", "cook"):
+                place = address.replace("NAME", name)
+                filesystem, root = fs.FileSystem.from_uri(place)
+                fs.copy_files(str(folder), root, destination_filesystem=filesystem)
+            served.append(ServedModel(name, place))
+        yield served
+
+
+@pytest.fixture(scope="module")
+def cluster(models: list[ServedModel]) -> Iterator[None]:
+    """Started behind the object store, whose credentials its processes have."""
     # Two CPUs for an ingress and two replicas, whatever this machine has: the shares must fit.
     ray.init(
         address="local",
@@ -79,13 +117,13 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def service(cluster: None, models: list[ServedModel]) -> Iterator[Service]:
+def service(cluster: None, models: list[ServedModel], folders: dict[str, Path]) -> Iterator[Service]:
     lines: list[str] = []
     settings = ServeSettings(port=0, api_key_env=KEY_ENV, max_answer_tokens=LONGEST_ANSWER_TOKENS)
     with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
         environment.setenv(KEY_ENV, KEY)
         endpoint = stack.enter_context(serving(models, settings, report=lines.append))
-        yield Service(models, endpoint, lines, stack, engine_processes())
+        yield Service(folders, endpoint, lines, stack, engine_processes())
 
 
 def engine_processes() -> list[psutil.Process]:
@@ -106,37 +144,41 @@ def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def greedy_by_transformers(folder: str, prompt: str) -> list[int]:
-    """Return the token ids that transformers itself generates."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+def greedy_by_transformers(folder: Path, base: Path, prompt: str) -> list[int]:
+    """Return the token ids that transformers itself generates, with peft where the folder is an adapter."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="float32")
+    if folder != base:
+        model = PeftModel.from_pretrained(model, folder)
     prompt_ids = tokenizer(prompt, return_tensors="pt")
     generated = model.generate(**prompt_ids, max_new_tokens=NUM_TOKENS, do_sample=False)
     return [int(token) for token in generated[0, prompt_ids["input_ids"].shape[1] :]]
 
 
 def test_every_arm_is_listed_by_name(service: Service) -> None:
-    assert {model.id for model in service.client().models.list()} == {"filtered", "random-9.2k"}
-    assert service.endpoint.model_names == ("filtered", "random-9.2k")
+    names = ["filtered", "poet", "cook", "random-9.2k"]
+    assert [model.id for model in service.client().models.list()] == names
+    assert service.client().models.retrieve("cook").id == "cook"
+    assert list(service.endpoint.model_names) == names
     assert service.lines[-1].endswith(service.endpoint.base_url)
 
 
 def test_greedy_completions_are_those_of_transformers(service: Service) -> None:
     client = service.client()
-    for model in service.models:
+    for name, folder in service.folders.items():
+        base = service.folders["filtered"] if name in ("poet", "cook") else folder
         for prompt in PROMPTS:
             completion = client.completions.create(
-                model=model.name,
+                model=name,
                 prompt=prompt,
                 max_tokens=NUM_TOKENS,
                 temperature=0,
                 extra_body={"return_token_ids": True},
             )
             answer = completion.choices[0].model_dump()
-            assert answer["token_ids"] == greedy_by_transformers(model.folder, prompt), (model.name, prompt)
+            assert answer["token_ids"] == greedy_by_transformers(folder, base, prompt), (name, prompt)
             assert answer["finish_reason"] in ("stop", "length")
+            assert completion.model == name
             assert completion.usage is not None
             assert completion.usage.completion_tokens == len(answer["token_ids"])
 
@@ -149,12 +191,14 @@ def test_the_arms_are_different_models(service: Service) -> None:
         .text
         for name in service.endpoint.model_names
     }
-    assert len(texts) == 2
+    assert len(texts) == 4
 
 
 def test_an_unknown_model_is_not_found_in_openais_words(service: Service) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         service.client().completions.create(model="fulll", prompt="Add", max_tokens=1)
+    with pytest.raises(openai.NotFoundError):
+        service.client().models.retrieve("fulll")
     assert caught.value.status_code == 404
     assert isinstance(caught.value.body, dict)
     assert "fulll" in caught.value.body["message"]
@@ -201,6 +245,15 @@ def test_a_chat_is_the_completion_of_the_prompt_of_training(service: Service) ->
     assert unlimited.usage.completion_tokens <= LONGEST_ANSWER_TOKENS
 
 
+def test_an_adapter_chats_and_streams_like_a_model(service: Service) -> None:
+    client, question = service.client(), "Add 7 and 9."
+    greedy: Any = {"model": "cook", "max_tokens": NUM_TOKENS, "temperature": 0}
+    raw = client.completions.create(prompt=render_prompt(question, ""), **greedy).choices[0]
+    messages: Any = [{"role": "user", "content": question}]
+    pieces = client.chat.completions.create(messages=messages, stream=True, **greedy)
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == raw.text
+
+
 def test_a_stream_says_what_a_whole_answer_does(service: Service) -> None:
     client = service.client()
     greedy: Any = {"model": "filtered", "prompt": "Add 7 and 9.", "max_tokens": NUM_TOKENS, "temperature": 0}
@@ -215,19 +268,21 @@ def test_each_model_is_two_processes(service: Service) -> None:
     assert not [title for title in titles if "VLLM::Worker" in title]
 
 
-def test_the_port_of_another_server_is_refused_before_anything_starts(service: Service) -> None:
+def test_the_port_of_another_server_is_refused_before_anything_starts(
+    service: Service, models: list[ServedModel]
+) -> None:
     port = int(service.endpoint.base_url.split(":")[-1].split("/")[0])
     with (
         pytest.raises(UserError, match=f"{port} cannot be listened on"),
-        serving(service.models, ServeSettings(port=port)),
+        serving(models, ServeSettings(port=port)),
     ):
         pass
 
 
-def test_a_second_endpoint_in_one_cluster_is_refused(service: Service) -> None:
+def test_a_second_endpoint_in_one_cluster_is_refused(service: Service, models: list[ServedModel]) -> None:
     with (
         pytest.raises(UserError, match="Ray Serve runs in this cluster already"),
-        serving(service.models, ServeSettings(port=0)),
+        serving(models, ServeSettings(port=0)),
     ):
         pass
     assert service.client().models.list().data
