@@ -43,8 +43,10 @@ def folder_server_class(
             # There is nothing to download: a task that would look for it imports vLLM first.
             llm_config.get_or_create_callback().ctx.run_init_node = False
             engine_class = engine_base if on_gpu else OneProcessEngine
-            loading = llm_config.model_loading_config
-            loading.model_source = await asyncio.to_thread(local_folder, loading.model_source)
+            source = llm_config.model_loading_config.model_source
+            engine_config = llm_config.get_engine_config()
+            engine_config.hf_model_id = await asyncio.to_thread(local_folder, source)
+            engine_config.mirror_config = None
             if adapters:
                 options["model_downloader"] = adapter_loader_class(adapters)
             await super().__init__(llm_config, engine_cls=engine_class, **options)

@@ -49,11 +49,13 @@ class EngineBase:
 def started(folder: Path, *, on_gpu: bool = False, world_size: int = 1, **adapters: str) -> Any:
     context = SimpleNamespace(run_init_node=True)
     parallel = SimpleNamespace(world_size=world_size, distributed_executor_backend="mp")
+    engine_config = SimpleNamespace(hf_model_id=None, mirror_config="s3://")
     config = SimpleNamespace(
         get_or_create_callback=lambda: SimpleNamespace(ctx=context),
         engine=SimpleNamespace(parallel_config=parallel),
         context=context,
         model_loading_config=SimpleNamespace(model_source=f"{folder}/../{folder.name}"),
+        get_engine_config=lambda: engine_config,
         parallel=parallel,
     )
 
@@ -65,7 +67,8 @@ def started(folder: Path, *, on_gpu: bool = False, world_size: int = 1, **adapte
 
 def test_nothing_is_downloaded_and_the_worker_lives_with_its_engine(tmp_path: Path) -> None:
     server = started(tmp_path)
-    assert server._llm_config.model_loading_config.model_source == str(tmp_path)
+    engine_config = server._llm_config.get_engine_config()
+    assert (engine_config.hf_model_id, engine_config.mirror_config) == (str(tmp_path), None)
     assert server.model_downloader is None
     assert server._llm_config.context.run_init_node is False
     assert server._llm_config.parallel.distributed_executor_backend == "uni"
