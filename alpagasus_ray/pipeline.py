@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
+from alpagasus_ray.answering import check_token_parity, offline_road
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.compare.comparing import compare_arms, compare_folders
 from alpagasus_ray.console import Console
@@ -12,6 +13,7 @@ from alpagasus_ray.corpus.committing import commit_corpus, write_toyworld
 from alpagasus_ray.corpus.testset_files import NO_TESTSETS, load_own_testsets
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.generate.generating import Generation
+from alpagasus_ray.generate.roads import EndpointRoad
 from alpagasus_ray.grade.grading import grade
 from alpagasus_ray.grade.importing import import_reviews, reviews_file
 from alpagasus_ray.judge.jobs import Spending
@@ -160,13 +162,23 @@ class Pipeline:
         if not missing:
             self.console.say(f"generate: {', '.join(arms)} done before")
             return
-        base_url = self.recipe.generate.base_url
-        models = [ServedModel(one.arm, str(self.run.local_path(self.run.model(one.arm)))) for one in missing]
-        key = require_key(self.recipe.generate.api_key_env)
-        there = nullcontext(Endpoint(base_url, tuple(arms), key)) if base_url else self._serving(models)
-        with there as endpoint:
+        settings = self.recipe.generate
+        if settings.base_url is not None:
+            road = EndpointRoad(settings.base_url, require_key(settings.api_key_env), settings)
             for generation in missing:
-                generation.make(endpoint.base_url, endpoint.api_key, self.console)
+                generation.make(road, self.console)
+            return
+        folders = {one.arm: str(self.run.local_path(self.run.model(one.arm))) for one in missing}
+        if settings.road == "offline":
+            resources = self.session.connect()
+            for generation in missing:
+                offline = offline_road(generation, folders[generation.arm], self.recipe.serve, resources)
+                generation.make(offline, self.console)
+            return
+        with self._serving([ServedModel(*one) for one in folders.items()]) as endpoint:
+            for generation in missing:
+                check_token_parity(endpoint, generation, folders[generation.arm])
+                generation.make(EndpointRoad(endpoint.base_url, endpoint.api_key, settings), self.console)
 
     @contextmanager
     def _serving(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:

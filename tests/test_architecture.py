@@ -17,7 +17,7 @@ PACKAGE = "alpagasus_ray"
 STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark", "report")
 LAYERS = (
     ("", "cache", "errors", "recipe_section"),
-    ("", "text_files", "recipe_judging", "recipe_training"),
+    ("", "text_files", "recipe_judging", "recipe_serving", "recipe_training"),
     ("manifests", "console", "recipe", "schemas"),
     ("storage", "recipe_files"),
     ("artifacts",),
@@ -26,6 +26,7 @@ LAYERS = (
     ("ray_session",),
     ("judge",),
     STAGES,
+    ("answering",),
     ("pipeline",),
     ("commands",),
     ("file_commands",),
@@ -38,6 +39,7 @@ RAY = frozenset(
     {
         "ray_session",
         "llm.budget_actor",
+        "generate.offline_road",
         "judge.pool",
         "train.ray_tokenizing",
         "train.ray_workers",
@@ -66,7 +68,9 @@ LATE = frozenset(
         ("report.reporting", "report.training_figures"),
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
         ("compare.comparing", "judge.pool"),
-        ("generate.generating", "llm.openai_chat"),
+        ("generate.roads", "llm.openai_chat"),
+        ("answering", "train.asked_tokens"),  # transformers, where answers are made
+        ("answering", "generate.offline_road"),
         ("judge.providers", "llm.openai_chat"),
         ("judge.providers", "llm.anthropic_chat"),
     }

@@ -25,10 +25,16 @@ class Answer:
     text: str
     finish_reason: str
     """stop, length when the answer was cut, or unknown where an imported file does not say."""
+    prompt_tokens: int | None = None
+    """As the model counted them; None where nobody says."""
+    completion_tokens: int | None = None
 
 
 def answers_to_jsonl(answers: Iterable[Answer]) -> str:
-    """Return the lines of `<testset>.jsonl`: id, prompt, category, answer, finish_reason, model."""
+    """Return the lines of `<testset>.jsonl`.
+
+    Their columns are id, prompt, category, answer, finish_reason, model, prompt_tokens and completion_tokens.
+    """
     lines = [
         json.dumps(
             {
@@ -38,6 +44,8 @@ def answers_to_jsonl(answers: Iterable[Answer]) -> str:
                 "answer": answer.text,
                 "finish_reason": answer.finish_reason,
                 "model": answer.model_id,
+                "prompt_tokens": answer.prompt_tokens,
+                "completion_tokens": answer.completion_tokens,
             },
             ensure_ascii=False,
         )
@@ -87,7 +95,16 @@ def _answer(row: dict[str, Any]) -> Answer:
         category=texts.get("category"),
         text=texts["answer"],
         finish_reason=texts["finish_reason"],
+        prompt_tokens=_count(row, "prompt_tokens"),
+        completion_tokens=_count(row, "completion_tokens"),
     )
+
+
+def _count(row: dict[str, Any], name: str) -> int | None:
+    count = row.get(name)
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool)):
+        raise ValueError(f"{name} is no whole number")
+    return count
 
 
 def read_committed_answers(run: RunDirectory, arm: str) -> dict[str, dict[str, Answer]]:

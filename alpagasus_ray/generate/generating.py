@@ -1,23 +1,20 @@
-"""Generation: an arm answers every test set through an OpenAI-compatible endpoint, many prompts at once.
-
-No Ray here: the endpoint does the work, and one event loop keeps it busy.
-"""
+"""Generation: an arm answers every test set, by the road that the recipe names. No Ray here."""
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections import Counter
 
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.console import Console, Progress
+from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
 from alpagasus_ray.corpus.template import chat_message, render_prompt
 from alpagasus_ray.corpus.testset_files import content_hashes, load_testsets
 from alpagasus_ray.corpus.testsets import Prompt
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits, failure_kind, num_passing
-from alpagasus_ray.llm.chat import EndpointError, Message, Request, Sampling
+from alpagasus_ray.generate.roads import Road
+from alpagasus_ray.llm.asking import Asked, failure_kind, num_passing
+from alpagasus_ray.llm.chat import Message, Reply, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.recipe import Recipe
@@ -34,8 +31,8 @@ class Generation:
         if recipe.generate.base_url is None:
             self._inputs[run.model(arm)] = run.require(run.model(arm), f"train --arm {arm}")
         served = {} if recipe.generate.base_url else {"serve": recipe.serve.shapes_result()}
-        self._is_chat = _template(run, recipe, arm) == "chat"
-        asked = {"template": "chat"} if self._is_chat else {}
+        self.is_chat = _template(run, recipe, arm) == "chat"
+        asked = {"template": "chat"} if self.is_chat else {}
         shaping = {**recipe.generate.shapes_result(), **served, **asked}
         self._hashed = {**shaping, "testsets": content_hashes(self.testsets)}
 
@@ -43,31 +40,60 @@ class Generation:
         """Return the manifest where the answers are there already."""
         return self.run.committed(self.run.answers(self.arm), "generate", self._hashed, self._inputs)
 
-    def make(self, base_url: str, api_key: str | None, console: Console) -> Manifest:
+    def requests(self) -> dict[tuple[str, str], Request]:
+        """Return what is asked, by test set and prompt id."""
+        settings = self.settings
+        sampling = Sampling(
+            settings.max_new_tokens,
+            settings.temperature,
+            settings.top_p,
+            settings.stop,
+            settings.seed if settings.is_drawn else None,
+        )
+        # The very string of training, sent raw: a chat template of the endpoint's could be another one. A
+        # model that was trained with its own chat template has it beside its weights.
+        render = chat_message if self.is_chat else render_prompt
+        return {
+            (testset.name, prompt.id): Request(
+                messages=(Message("user", render(prompt.instruction, prompt.input)),),
+                model=self.arm,
+                sampling=sampling,
+                raw_prompt=not self.is_chat,
+            )
+            for testset in self.testsets
+            for prompt in testset.prompts
+        }
+
+    def make(self, road: Road, console: Console) -> Manifest:
         """Commit RUN/answers/<arm>/ and return its manifest.
 
         A prompt that gets no answer is a failure with its reason, counted; it is in no file. Raises
-        UserError when the endpoint can answer nothing at all.
+        UserError when nothing at all can be answered.
         """
         if self.settings.base_url:
-            console.say(f"generate: asking {base_url} for {self.arm} (generate.base_url)")
+            console.say(f"generate: asking {self.settings.base_url} for {self.arm} (generate.base_url)")
         manifest, _ = self.run.make(
             self.run.answers(self.arm),
             "generate",
             self._hashed,
             self._inputs,
-            lambda: self._generate(base_url, api_key, console),
+            lambda: self._generate(road, console),
         )
         answered = manifest.counts["answers"]
         console.say(f"generate: {self.arm} answered {answered:,} prompts of {len(self.testsets)} test sets")
         return manifest
 
-    def _generate(self, base_url: str, api_key: str | None, console: Console) -> Made:
+    def _generate(self, road: Road, console: Console) -> Made:
         model = self._inputs.get(self.run.model(self.arm))
         replies = self.run.local_path(
-            self.run.replies(self.arm, model.content if model else settings_hash({"base_url": base_url}))
+            self.run.replies(
+                self.arm, model.content if model else settings_hash({"base_url": self.settings.base_url})
+            )
         )
-        asked = asyncio.run(self._ask_all(base_url, api_key, Ledger(replies), console))
+        requests = self.requests()
+        with console.progress(f"generate {self.arm}", len(requests), "prompts") as progress:
+            answers = road(list(requests.values()), Ledger(replies), progress)
+        asked = dict(zip(requests, answers, strict=True))
         if not any(one.reply for one in asked.values()):
             reasons = Counter(one.failure for one in asked.values()).most_common(1)
             raise UserError(f"{self.arm} answered no prompt at all ({reasons[0][0]})")
@@ -76,46 +102,11 @@ class Generation:
             shutil.rmtree(replies)
         return made
 
-    async def _ask_all(
-        self, base_url: str, api_key: str | None, replies: Ledger, console: Console
-    ) -> dict[tuple[str, str], Asked]:
-        from alpagasus_ray.llm.openai_chat import OpenAIChat  # the SDK takes a second to import
-
-        settings = self.settings
-        try:
-            model = OpenAIChat(base_url, api_key, settings.timeout_s)
-        except EndpointError as error:
-            raise UserError(str(error)) from error
-        asker = Asker(model, replies, AskingLimits(settings.max_concurrency, settings.max_retries))
-        prompts = [(testset.name, prompt) for testset in self.testsets for prompt in testset.prompts]
-        try:
-            with console.progress(f"generate {self.arm}", len(prompts), "prompts") as progress:
-                asked = await asyncio.gather(*(self._ask(asker, prompt, progress) for _, prompt in prompts))
-        except EndpointError as error:
-            raise UserError(str(error)) from error
-        finally:
-            await asker.close()
-        return {(name, prompt.id): one for (name, prompt), one in zip(prompts, asked, strict=True)}
-
-    async def _ask(self, asker: Asker, prompt: Prompt, progress: Progress) -> Asked:
-        settings = self.settings
-        # The very string of training, sent raw: a chat template of the endpoint's could be another one. A
-        # model that was trained with its own chat template has it beside its weights.
-        render = chat_message if self._is_chat else render_prompt
-        request = Request(
-            messages=(Message("user", render(prompt.instruction, prompt.input)),),
-            model=self.arm,
-            sampling=Sampling(settings.max_new_tokens, settings.temperature, settings.top_p),
-            raw_prompt=not self._is_chat,
-        )
-        asked = await asker.ask(request)
-        progress.advance()
-        return asked
-
     def _write(self, asked: dict[tuple[str, str], Asked]) -> Made:
         counts: dict[str, int] = {}
         failures: Counter[str] = Counter()
         finish_reasons: Counter[str] = Counter()
+        tokens = Counter({"prompt_tokens": 0, "completion_tokens": 0})
         for testset in self.testsets:
             answers = []
             for prompt in testset.prompts:
@@ -124,19 +115,35 @@ class Generation:
                     failures[failure_kind(one.failure or "")] += 1
                     continue
                 finish_reasons[one.reply.finish_reason] += 1
-                answers.append(_answer(prompt, self.arm, one.reply.text, one.reply.finish_reason))
+                for name in tokens:
+                    tokens[name] += getattr(one.reply, name)
+                answers.append(_answer(prompt, self.arm, one.reply))
             counts[testset.name] = len(answers)
             name = f"{self.run.answers(self.arm)}/{testset.name}.jsonl"
             self.run.write_text(name, answers_to_jsonl(answers))
         return Made(
             counts={**counts, "answers": sum(counts.values())},
             failures=failures,
-            details={"finish_reasons": dict(finish_reasons), "passing_failures": num_passing(failures)},
+            details={
+                "finish_reasons": dict(finish_reasons),
+                "passing_failures": num_passing(failures),
+                "road": self.settings.road,
+                **tokens,
+            },
         )
 
 
-def _answer(prompt: Prompt, arm: str, text: str, finish_reason: str) -> Answer:
-    return Answer(prompt.id, arm, prompt.question, prompt.category, text.strip(), finish_reason)
+def _answer(prompt: Prompt, arm: str, reply: Reply) -> Answer:
+    return Answer(
+        prompt_id=prompt.id,
+        model_id=arm,
+        prompt=prompt.question,
+        category=prompt.category,
+        text=reply.text.strip(),
+        finish_reason=reply.finish_reason,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=reply.completion_tokens,
+    )
 
 
 def _template(run: RunDirectory, recipe: Recipe, arm: str) -> str:

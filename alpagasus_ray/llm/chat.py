@@ -28,6 +28,8 @@ class Sampling:
     top_p: float | None = 1.0
     """None: not sent."""
     stop: tuple[str, ...] = ()
+    seed: int | None = None
+    """None: not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Request:
     def key(self) -> str:
         """The 64 hexadecimal digits under which the ledger keeps the reply."""
         sampling = self.sampling
-        values = {
+        values: dict[str, Any] = {
             "messages": [{"content": one.content, "role": one.role} for one in self.messages],
             "model": self.model,
             "raw_prompt": self.raw_prompt,
@@ -55,6 +57,8 @@ class Request:
                 "top_p": sampling.top_p,
             },
         }
+        if sampling.seed is not None:
+            values["seed"] = sampling.seed
         # Spelt out in the order of the alphabet: asdict and sorting take three times as long.
         sent = json.dumps(values, ensure_ascii=False)
         return hashlib.blake2b(sent.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from alpagasus_ray.serve.deployments import folder_server_class, ingress_class
+from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_class, ingress_class
 from alpagasus_ray.serve.engine_settings import ingress_config, llm_config
 from alpagasus_ray.serve.engines import Engine
 from alpagasus_ray.serve.guard import Admission, Guard
@@ -27,7 +27,8 @@ def build_application(
     with _no_garbage_collection():
         # Imports vLLM and torch: 10 s and more, which only who serves should pay.
         from ray import serve
-        from ray.llm._internal.serve.core.configs.openai_api_models import to_model_metadata
+        from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+        from ray.llm._internal.serve.core.configs.openai_api_models import ModelList, to_model_metadata
         from ray.llm._internal.serve.core.ingress.ingress import init as fastapi_application
         from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
         from ray.serve.llm import LLMConfig, build_llm_deployment
@@ -37,12 +38,15 @@ def build_application(
     configs = []
     for index, engine in enumerate(engines):
         adapters = {model.name: model.folder for model in engine.adapters}
-        server_class = folder_server_class(LLMServer, VLLMEngine, adapters, on_gpu=on_gpu)
+        loader = adapter_loader_class(DiskMultiplexConfig, adapters) if adapters else None
+        server_class = folder_server_class(LLMServer, VLLMEngine, loader, on_gpu=on_gpu)
         fields = llm_config(engine, index, settings, on_gpu=on_gpu, server_class=server_class)
         configs.append(LLMConfig(**fields))
     app = fastapi_application()
     app.add_middleware(Guard, admission=admission)  # the last that is added is the first that is asked
-    ingress = make_fastapi_ingress(ingress_class(OpenAiIngress, settings.max_answer_tokens), app=app)
+    ingress = make_fastapi_ingress(
+        ingress_class(OpenAiIngress, ModelList, settings.max_answer_tokens), app=app
+    )
     return serve.deployment(ingress, **ingress_config()).bind(
         llm_deployments={config.model_id: build_llm_deployment(config) for config in configs},
         model_cards={config.model_id: to_model_metadata(config.model_id, config) for config in configs},

@@ -20,9 +20,9 @@ ADAPTER_OF = ":"
 
 
 def folder_server_class(
-    server_base: Any, engine_base: Any, adapters: Mapping[str, str], *, on_gpu: bool
+    server_base: Any, engine_base: Any, adapter_loader: type | None, *, on_gpu: bool
 ) -> type:
-    """Return a server of one base model and of adapters (names to folders), all of them folders or addresses.
+    """Return a server of one base model, and of the adapters that `adapter_loader` finds (None: of none).
 
     Made to start in half the processes:
 
@@ -47,8 +47,8 @@ def folder_server_class(
             engine_config = llm_config.get_engine_config()
             engine_config.hf_model_id = await asyncio.to_thread(local_folder, source)
             engine_config.mirror_config = None
-            if adapters:
-                options["model_downloader"] = adapter_loader_class(adapters)
+            if adapter_loader is not None:
+                options["model_downloader"] = adapter_loader
             await super().__init__(llm_config, engine_cls=engine_class, **options)
 
         async def start(self) -> None:
@@ -62,8 +62,8 @@ def folder_server_class(
     return FolderServer
 
 
-def adapter_loader_class(adapters: Mapping[str, str]) -> type:
-    """Return what finds an adapter's files when it is first asked for.
+def adapter_loader_class(config_class: Any, adapters: Mapping[str, str]) -> type:
+    """Return what finds an adapter's files (by name: a folder or an address) when it is first asked for.
 
     Ray's own looks below one address in an object store, for adapters whose names begin with the base's.
     """
@@ -74,18 +74,16 @@ def adapter_loader_class(adapters: Mapping[str, str]) -> type:
             """Take Ray's options, which are about its own downloads."""
 
         async def load_model_from_config(self, lora_model_id: str, llm_config: Any) -> Any:
-            from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
-
             name = lora_model_id.partition(ADAPTER_OF)[2]
             folder = await asyncio.to_thread(local_folder, adapters[name])
-            return DiskMultiplexConfig(
+            return config_class(
                 model_id=name, max_total_tokens=None, local_path=folder, lora_assigned_int_id=numbers[name]
             )
 
     return AdapterLoader
 
 
-def ingress_class(ingress_base: Any, max_answer_tokens: int | None) -> type:
+def ingress_class(ingress_base: Any, model_list_class: Any, max_answer_tokens: int | None) -> type:
     """Return the class that reads requests.
 
     A model that is not served, and an answer longer than `max_answer_tokens` (None: any length), are refused
@@ -112,9 +110,7 @@ def ingress_class(ingress_base: Any, max_answer_tokens: int | None) -> type:
             return card.model_copy(update={"id": model_id})
 
         async def models(self) -> Any:
-            from ray.llm._internal.serve.core.configs.openai_api_models import ModelList
-
-            return ModelList(data=[await self.model(name) for name in self._engine_of])
+            return model_list_class(data=[await self.model(name) for name in self._engine_of])
 
         async def _process_llm_request(self, body: Any, *rest: Any, **options: Any) -> Any:
             from fastapi import HTTPException

@@ -13,6 +13,7 @@ from http.client import HTTPException
 from typing import Any
 
 PAUSE_S = 0.5
+ANSWER_WITHIN_S = 120.0
 # Loopback must not be asked through the proxy that the environment may name.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -49,6 +50,19 @@ def wait_until_answering(
                 raise NotAnsweringError(failure)
             while_waiting()
             time.sleep(PAUSE_S)
+
+
+def seen_token_ids(endpoint: Endpoint, model: str, prompt: str, *, is_chat: bool) -> list[int] | None:
+    """Return the tokens that the endpoint makes of a prompt; None where it does not say them, as vLLM does.
+
+    `prompt` is sent as it stands, or as a user's message. Raises OSError where the endpoint does not answer.
+    """
+    body: dict[str, Any] = {"model": model, "max_tokens": 1, "temperature": 0, "return_token_ids": True}
+    body |= {"messages": [{"role": "user", "content": prompt}]} if is_chat else {"prompt": prompt}
+    path = "chat/completions" if is_chat else "completions"
+    answer = _ask(endpoint, path, body, time.monotonic() + ANSWER_WITHIN_S)
+    ids = answer.get("prompt_token_ids") or answer["choices"][0].get("prompt_token_ids")
+    return ids if isinstance(ids, list) else None
 
 
 def _failure_of(question: Callable[[], None]) -> str | None:

@@ -113,6 +113,16 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return ModelFiles(str(folder)).read_json("config.json")
 
 
+def end_token_ids(folder: str | Path) -> frozenset[int]:
+    """Return the tokens that end an answer, as generation_config.json or else config.json names them."""
+    files = ModelFiles(str(folder))
+    for name in ("generation_config.json", "config.json"):
+        named = files.read_json(name).get("eos_token_id") if files.exists(name) else None
+        if named is not None:
+            return frozenset(named if isinstance(named, list) else [named])
+    return frozenset()
+
+
 def _names(files: ModelFiles) -> set[str]:
     names = set(files.list_files(""))
     if not names and not files.exists(""):

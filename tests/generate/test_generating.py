@@ -15,6 +15,7 @@ from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation
+from alpagasus_ray.generate.roads import EndpointRoad
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import parse_recipe, require_key
@@ -56,7 +57,8 @@ class Bench:
     def make(self, arm: str = "filtered", **changed: Any) -> Manifest:
         generation = self.generation(arm, **changed)
         key = require_key(generation.settings.api_key_env)
-        return generation.make(self.endpoint.base_url, key, self.console)
+        road = EndpointRoad(self.endpoint.base_url, key, generation.settings)
+        return generation.make(road, self.console)
 
     def answers(self, testset: str, arm: str = "filtered") -> dict[str, Answer]:
         name = f"{self.run.answers(arm)}/{testset}.jsonl"
@@ -96,8 +98,8 @@ def test_an_answer_has_the_question_that_the_judge_is_shown(bench: Bench) -> Non
     bench.endpoint.reply = lambda body: "  Five. \n"
     bench.make()
     assert bench.answers("sinstruct") == {
-        "s_0": Answer("s_0", "filtered", "Add {input}. Input: 2, 3", "sum", "Five.", "stop"),
-        "s_1": Answer("s_1", "filtered", "Say hello.", None, "Five.", "stop"),
+        "s_0": Answer("s_0", "filtered", "Add {input}. Input: 2, 3", "sum", "Five.", "stop", 34, 1),
+        "s_1": Answer("s_1", "filtered", "Say hello.", None, "Five.", "stop", 22, 1),
     }
 
 

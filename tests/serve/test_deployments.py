@@ -46,7 +46,7 @@ class EngineBase:
         self.started_with = (arguments, placement_group)
 
 
-def started(folder: Path, *, on_gpu: bool = False, world_size: int = 1, **adapters: str) -> Any:
+def started(folder: Path, *, on_gpu: bool = False, world_size: int = 1, loader: type | None = None) -> Any:
     context = SimpleNamespace(run_init_node=True)
     parallel = SimpleNamespace(world_size=world_size, distributed_executor_backend="mp")
     engine_config = SimpleNamespace(hf_model_id=None, mirror_config="s3://")
@@ -60,7 +60,7 @@ def started(folder: Path, *, on_gpu: bool = False, world_size: int = 1, **adapte
     )
 
     # As Serve does with a class whose __init__ is a coroutine.
-    server = object.__new__(folder_server_class(ServerBase, EngineBase, adapters, on_gpu=on_gpu))
+    server = object.__new__(folder_server_class(ServerBase, EngineBase, loader, on_gpu=on_gpu))
     asyncio.run(server.__init__(config))  # type: ignore[misc]
     return server
 
@@ -107,7 +107,7 @@ class IngressBase:
 
 def asked(model: str | None, max_answer_tokens: int | None = None, **body: Any) -> Any:
     engine_of = {"full": "full", "filtered": "filtered"}
-    ingress: Any = ingress_class(IngressBase, max_answer_tokens)(engine_of=engine_of, model_cards={})
+    ingress: Any = ingress_class(IngressBase, list, max_answer_tokens)(engine_of=engine_of, model_cards={})
     return asyncio.run(
         ingress._process_llm_request(
             SimpleNamespace(model=model, **body), call_method="chat", raw_request="raw"
@@ -152,16 +152,11 @@ def test_only_what_is_served_by_name_can_be_asked_for() -> None:
 
 
 def test_an_adapters_files_are_looked_for_when_it_is_asked_for(tmp_path: Path) -> None:
-    server = started(tmp_path, poet="nowhere", cook=str(tmp_path))
+    folders = {"poet": "nowhere", "cook": str(tmp_path), "baker": str(tmp_path)}
+    server = started(tmp_path, loader=adapter_loader_class(SimpleNamespace, folders))
     loader = server.model_downloader(download_timeout_s=1, max_tries=1)
-    found = asyncio.run(loader.load_model_from_config("base-of-poet:cook", None))
-    assert (found.model_id, found.local_path) == ("cook", str(tmp_path))
-    ids = {
-        asyncio.run(
-            adapter_loader_class({"a": str(tmp_path), "b": str(tmp_path)})().load_model_from_config(
-                f"base:{name}", None
-            )
-        ).lora_assigned_int_id
-        for name in ("a", "b")
-    }
-    assert len(ids) == 2
+    cook, baker = (
+        asyncio.run(loader.load_model_from_config(f"base-of-poet:{name}", None)) for name in ("cook", "baker")
+    )
+    assert (cook.model_id, cook.local_path) == ("cook", str(tmp_path))
+    assert cook.lora_assigned_int_id != baker.lora_assigned_int_id

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +44,24 @@ def test_greedy_answers_of_vllm_are_those_of_transformers_on_50_prompts(
                 assert by_vllm[prompt.id] == text.rstrip("\ufffd").strip(), (arm, prompt.id)
                 compared += 1
     assert compared == len(ARMS) * NUM_PROMPTS >= 50
+
+
+def test_the_offline_road_gives_the_endpoints_answers(
+    finished_demo: tuple[Path, Any], tmp_path: Path
+) -> None:
+    run_dir, _ = finished_demo
+    copy = tmp_path / "demo"
+    shutil.copytree(run_dir, copy, symlinks=True)
+    shutil.rmtree(copy / "answers" / "filtered")
+    command = [sys.executable, "-m", "alpagasus_ray.cli", "generate", "--run-dir", str(copy)]
+    offline = ["--arm", "filtered", "--set", "generate.road=offline"]
+    done = subprocess.run([*command, *offline], capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    files = sorted((run_dir / "answers" / "filtered").glob("*.jsonl"))
+    assert len(files) == 4
+    for served in files:
+        made = copy / "answers" / "filtered" / served.name
+        assert made.read_text() == served.read_text(), "text, finish_reason and tokens"
+    manifest = json.loads((copy / "answers" / "filtered" / "manifest.json").read_text())
+    assert manifest["details"]["road"] == "offline"

@@ -1,0 +1,82 @@
+"""How the trained models are asked: what training, serving and generation have to agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.serve.endpoint import Endpoint, seen_token_ids
+from alpagasus_ray.serve.engine_settings import engine_arguments, engine_environment, worker_bundle
+from alpagasus_ray.serve.engines import engines_of
+from alpagasus_ray.serve.model_folder import ServedModel, end_token_ids, read_config
+from alpagasus_ray.serve.model_sources import local_folder
+
+if TYPE_CHECKING:
+    from alpagasus_ray.generate.generating import Generation
+    from alpagasus_ray.generate.offline_road import OfflineRoad
+    from alpagasus_ray.recipe import ServeSettings
+
+NUM_CHECKED = 8
+
+
+def token_ids(generation: Generation, folder: str) -> dict[str, list[int]]:
+    """Return the tokens of each request as training would have written them, by the request's key."""
+    from alpagasus_ray.train.asked_tokens import asked_token_ids
+
+    prompts = [prompt for testset in generation.testsets for prompt in testset.prompts]
+    ids = asked_token_ids(folder, "chat" if generation.is_chat else "alpaca", prompts)
+    return dict(zip((one.key for one in generation.requests().values()), ids, strict=True))
+
+
+def check_token_parity(endpoint: Endpoint, generation: Generation, folder: str) -> None:
+    """Raise UserError unless the endpoint sees the tokens that training would have written.
+
+    A few requests of all are compared, the first and the longest among them. A template or a tokenizer that
+    differs between training and serving makes a model look worse than it is, without a word.
+    """
+    expected = token_ids(generation, folder)
+    requests = sorted(generation.requests().values(), key=lambda one: -len(one.messages[0].content))
+    step = max(1, len(requests) // NUM_CHECKED)
+    for request in requests[::step]:
+        text = request.messages[0].content
+        seen = seen_token_ids(endpoint, generation.arm, text, is_chat=generation.is_chat)
+        if seen is not None and seen != expected[request.key]:
+            wrote = expected[request.key]
+            pairs = takewhile(lambda pair: pair[0] == pair[1], zip(seen, wrote, strict=False))
+            raise UserError(
+                f"{generation.arm}: the endpoint sees other tokens than training wrote, from number {len(list(pairs))} "
+                f"on ({len(seen)} tokens, {len(wrote)} in training): the tokenizer or the chat template in "
+                f"{folder} is not the one that was trained with"
+            )
+
+
+def offline_road(
+    generation: Generation, folder: str, settings: ServeSettings, resources: Mapping[str, float]
+) -> OfflineRoad:
+    """Return the road through an engine of its own, on GPUs where the cluster has any.
+
+    Raises UserError where the folder holds no model.
+    """
+    from alpagasus_ray.generate.offline_road import OfflineEngine, OfflineRoad
+
+    on_gpu = resources.get("GPU", 0) > 0
+    (engine,) = engines_of([ServedModel(generation.arm, folder)], settings.base_model)
+    arguments = engine_arguments(engine, settings, on_gpu=on_gpu)
+    arguments.pop("chat_template", None)  # the server's: here the prompts are tokens already
+    limit = arguments.get("max_model_len", read_config(engine.folder).get("max_position_embeddings"))
+    return OfflineRoad(
+        OfflineEngine(
+            folder=local_folder(engine.folder),
+            arguments=arguments,
+            environment=engine_environment(settings, on_gpu=on_gpu),
+            bundle=worker_bundle(settings, on_gpu=on_gpu),
+            num_replicas=settings.num_replicas,
+            patience_s=settings.startup_timeout_s,
+            end_ids=end_token_ids(engine.folder),
+            max_length_tokens=limit if isinstance(limit, int) else None,
+            adapter=local_folder(folder) if engine.adapters else None,
+        ),
+        token_ids(generation, folder),
+    )

@@ -1,0 +1,160 @@
+"""Answers from vLLM's engine inside Ray Data: no server, no HTTP, and replicas that go with the work."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from alpagasus_ray.console import Progress
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.llm.asking import Asked
+from alpagasus_ray.llm.chat import Reply, Request, Sampling
+from alpagasus_ray.llm.ledger import Ledger
+
+ROWS_PER_BATCH = 32
+BATCHES_IN_HAND = 16
+"""Of a replica, so that its engine is never short of work."""
+NUMBER = "number"
+FAILED = "refused request"
+
+
+@dataclass(frozen=True)
+class OfflineEngine:
+    """What is to be started, and where."""
+
+    folder: str
+    arguments: Mapping[str, Any]
+    """vLLM's."""
+    environment: Mapping[str, str]
+    bundle: Mapping[str, float]
+    """What Ray sets aside for each of the engine's workers."""
+    num_replicas: int
+    patience_s: float
+    """How long no row at all may arrive: a model has to load, and Ray Data waits for ever for a dead one."""
+    end_ids: frozenset[int]
+    """Tokens that end an answer."""
+    max_length_tokens: int | None
+    """Of prompt and answer together. None: not known."""
+    adapter: str | None = None
+    """The folder of an adapter over the model."""
+
+
+@dataclass(frozen=True)
+class OfflineRoad:
+    """A Road: each request's tokens go straight to the engine."""
+
+    engine: OfflineEngine
+    token_ids: Mapping[str, Sequence[int]] = field(repr=False)
+    """By the request's key."""
+
+    def __call__(self, requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
+        """Return what became of each request, as Road says."""
+        keys = [request.key for request in requests]
+        asked = {key: Asked(reply, from_ledger=True) for key, reply in replies.lookup_many(keys).items()}
+        progress.advance(sum(key in asked for key in keys))
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in asked}
+        numbered = list(missing)
+        rows = [
+            _row(number, self.token_ids[key], missing[key].sampling) for number, key in enumerate(numbered)
+        ]
+        try:
+            for row in self._answered(rows) if rows else ():
+                key = numbered[row[NUMBER]]
+                asked[key] = outcome(row, missing[key].sampling, self.engine)
+                if (reply := asked[key].reply) is not None:
+                    replies.record(key, reply, missing[key].model)
+                progress.advance(keys.count(key))
+        finally:
+            replies.close()
+        return [asked[key] for key in keys]
+
+    def _answered(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield the engine's rows as they come."""
+        import ray.data
+        from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+        engine = self.engine
+        model = {} if engine.adapter is None else {"model": engine.adapter}
+        config = vLLMEngineProcessorConfig(
+            model_source=engine.folder,
+            engine_kwargs=dict(engine.arguments),
+            runtime_env={"env_vars": dict(engine.environment)},
+            placement_group_config={"bundle_per_worker": dict(engine.bundle)},
+            concurrency=engine.num_replicas,
+            batch_size=ROWS_PER_BATCH,
+            max_concurrent_batches=BATCHES_IN_HAND,
+            chat_template_stage=False,
+            tokenize_stage=False,
+            detokenize_stage=False,
+            should_continue_on_error=True,
+            log_engine_metrics=False,
+        )
+        processor = build_processor(
+            config, preprocess=lambda row: {**row, **model}, postprocess=lambda row: row
+        )
+        blocks = max(1, -(-len(rows) // ROWS_PER_BATCH))
+        answered = processor(ray.data.from_items(rows, override_num_blocks=blocks))
+        return within(answered.iter_rows, engine.patience_s)
+
+
+def _row(number: int, token_ids: Sequence[int], sampling: Sampling) -> dict[str, Any]:
+    drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+    params: dict[str, Any] = {"max_tokens": sampling.max_tokens}
+    params |= {name: value for name, value in drawn.items() if value is not None}
+    if sampling.stop:
+        params["stop"] = list(sampling.stop)
+    return {NUMBER: number, "prompt": "", "tokenized_prompt": list(token_ids), "sampling_params": params}
+
+
+def outcome(row: Mapping[str, Any], sampling: Sampling, engine: OfflineEngine) -> Asked:
+    """Return what an engine's row says became of a request.
+
+    Ray Data's rows do not say why an answer ended: it was cut where it is as long as was allowed, or as the
+    model can go on, and its last token ends none.
+    """
+    if row["__inference_error__"]:
+        return Asked(None, failure=f"{FAILED}: {row['__inference_error__']}")
+    made = [int(token) for token in row["generated_tokens"]]
+    prompt_tokens = int(row["num_input_tokens"])
+    is_full = prompt_tokens + len(made) >= (engine.max_length_tokens or float("inf"))
+    is_cut = (len(made) >= sampling.max_tokens or is_full) and made[-1] not in engine.end_ids
+    return Asked(
+        Reply(
+            text=row["generated_text"],
+            finish_reason="length" if is_cut else "stop",
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(made),
+        )
+    )
+
+
+def within(rows_of: Callable[[], Iterator[dict[str, Any]]], patience_s: float) -> Iterator[dict[str, Any]]:
+    """Yield rows as they come; raises UserError where none has come for so many seconds."""
+    ready: queue.Queue[dict[str, Any] | BaseException | None] = queue.Queue()
+
+    def read() -> None:
+        try:
+            for row in rows_of():
+                ready.put(row)
+        except BaseException as error:
+            ready.put(error)
+        else:
+            ready.put(None)
+
+    threading.Thread(target=read, name="offline-answers", daemon=True).start()
+    while True:
+        try:
+            row = ready.get(timeout=patience_s)
+        except queue.Empty:
+            raise UserError(
+                f"No answer has come for {patience_s:g} s: the engine has not started, or has died. "
+                "Ray's logs say why; free CPUs, GPUs or memory, or raise serve.startup_timeout_s"
+            ) from None
+        if row is None:
+            return
+        if isinstance(row, BaseException):
+            raise row
+        yield row

@@ -1,0 +1,57 @@
+"""The ways from requests to answers: an endpoint that many ask at once, or an engine of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from alpagasus_ray.console import Progress
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits
+from alpagasus_ray.llm.chat import EndpointError, Request
+from alpagasus_ray.llm.ledger import Ledger
+from alpagasus_ray.recipe import GenerateSettings
+
+
+class Road(Protocol):
+    """One way to get answers."""
+
+    def __call__(self, requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
+        """Return what became of each request, in order; `progress` hears of each.
+
+        Every reply is in `replies` as soon as it is there, and nobody is asked for one that is there already.
+        Raises UserError when none can be answered.
+        """
+        ...
+
+
+class EndpointRoad:
+    """Through an OpenAI-compatible endpoint. One event loop keeps it busy."""
+
+    def __init__(self, base_url: str, api_key: str | None, settings: GenerateSettings) -> None:
+        self._base_url, self._api_key, self._settings = base_url, api_key, settings
+
+    def __call__(self, requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
+        """Return what became of each request, as Road says."""
+        try:
+            return asyncio.run(self._ask_all(requests, replies, progress))
+        except EndpointError as error:
+            raise UserError(str(error)) from error
+
+    async def _ask_all(self, requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
+        from alpagasus_ray.llm.openai_chat import OpenAIChat  # the SDK takes a second to import
+
+        settings = self._settings
+        model = OpenAIChat(self._base_url, self._api_key, settings.timeout_s)
+        asker = Asker(model, replies, AskingLimits(settings.max_concurrency, settings.max_retries))
+
+        async def ask(request: Request) -> Asked:
+            asked = await asker.ask(request)
+            progress.advance()
+            return asked
+
+        try:
+            return await asyncio.gather(*(ask(request) for request in requests))
+        finally:
+            await asker.close()

@@ -1,0 +1,97 @@
+"""The recipe's sections on serving the trained models and on their answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from alpagasus_ray.recipe_section import Section, Url, VariableName
+
+
+class ServeSettings(Section):
+    """The OpenAI-compatible endpoint of the trained models."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    """0: any free port."""
+    api_key_env: VariableName | None = None
+    """The environment variable that holds the key which requests have to bring. None: none is asked for, and
+    the host has to be this machine's own loopback."""
+    open_to_all: bool = False
+    """Ask for no key where others can reach the endpoint, too."""
+    max_body_mib: float = Field(4.0, gt=0)
+    max_requests_in_flight: int = Field(1024, ge=1)
+    """Of the endpoint as a whole; more are answered 429 with Retry-After."""
+    max_answer_tokens: int | None = Field(None, ge=1)
+    """The longest answer that a request may ask for. None: as long as the model's context."""
+    base_model: str | None = None
+    """Where the base model of the served adapters lies. None: where it lay when they were trained."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_length_tokens: int | None = Field(None, ge=16)
+    """Prompt and answer together; None: what the model's config says."""
+    num_replicas: int = Field(1, ge=1)
+    """Replicas of each model."""
+    cpus_per_replica: float = Field(0.3, gt=0)
+    kv_cache_gib: int = Field(1, ge=1)
+    """Memory of each CPU replica's key-value cache."""
+    startup_timeout_s: float = Field(600.0, gt=0)
+    engine: dict[str, Any] = Field(default_factory=dict)
+    """Further vLLM engine arguments, as they stand."""
+
+    def shapes_result(self) -> dict[str, Any]:
+        """Return the settings that change what the served models answer."""
+        return self.model_dump(include={"dtype", "max_model_length_tokens", "engine"})
+
+
+class GenerateSettings(Section):
+    """Answering the test sets. Defaults: the paper's (greedy, 1,024 new tokens)."""
+
+    testsets: tuple[str, ...] = ()
+    """JSONL files, the paper's test sets by name (koala, sinstruct, vicuna, wizardlm), or `toyworld`. A name
+    is never taken for a file: a file called koala is ./koala."""
+    testsets_folder: str | None = None
+    """Where the paper's test sets are looked for, before the cache that `alpagasus testsets fetch` fills."""
+    prompt_columns: dict[Literal["id", "instruction", "input", "category"], str] = Field(default_factory=dict)
+    """The files' names for these columns, where they have others. The paper's sets by name and the toy world
+    need none, and pay no heed to these."""
+    road: Literal["endpoint", "offline"] = "endpoint"
+    """Through an OpenAI-compatible endpoint, or with vLLM's engine inside Ray Data, with no server."""
+    base_url: Url | None = None
+    """An endpoint that runs already; None: the arms' models are served for the time of the stage."""
+    api_key_env: VariableName | None = None
+    max_new_tokens: int = Field(1024, ge=1)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end an answer, which they are no part of."""
+    seed: int = Field(0, ge=0)
+    """Of answers that are drawn; at temperature 0 there is nothing to draw."""
+    max_concurrency: int = Field(128, ge=1)
+    timeout_s: float = Field(600.0, gt=0)
+    max_retries: int = Field(12, ge=0)
+    """Of one request, after what may pass; a 429 costs none."""
+
+    @field_validator("testsets_folder")
+    @classmethod
+    def _folder_by_its_whole_path(cls, value: str | None) -> str | None:
+        """The recipe is stored in the run, and must hold wherever the next command is typed."""
+        return None if value is None else str(Path(value).expanduser().absolute())
+
+    def shapes_result(self) -> dict[str, Any]:
+        """Return the settings that change the answers."""
+        shaping = {"base_url", "max_new_tokens", "temperature", "top_p"}
+        shaping |= {"stop"} if self.stop else set()
+        return self.model_dump(mode="json", include=shaping | ({"seed"} if self.is_drawn else set()))
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the same prompt may get another answer."""
+        return self.temperature > 0
+
+    @model_validator(mode="after")
+    def _endpoints_are_for_one_road(self) -> GenerateSettings:
+        if self.road == "offline" and self.base_url is not None:
+            raise ValueError("road offline asks no endpoint: take base_url away, or the road")
+        return self
