@@ -44,9 +44,10 @@ def check_token_parity(endpoint: Endpoint, generation: Generation, folder: str) 
         seen = seen_token_ids(endpoint, generation.arm, text, is_chat=generation.is_chat)
         if seen is not None and seen != expected[request.key]:
             wrote = expected[request.key]
-            pairs = takewhile(lambda pair: pair[0] == pair[1], zip(seen, wrote, strict=False))
+            pairs = zip(seen, wrote, strict=False)
+            place = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
             raise UserError(
-                f"{generation.arm}: the endpoint sees other tokens than training wrote, from number {len(list(pairs))} "
+                f"{generation.arm}: the endpoint sees other tokens than training wrote, from number {place} "
                 f"on ({len(seen)} tokens, {len(wrote)} in training): the tokenizer or the chat template in "
                 f"{folder} is not the one that was trained with"
             )
