@@ -172,6 +172,7 @@ class Pipeline:
         if settings.road == "offline":
             resources = self.session.connect()
             for generation in missing:
+                self.console.say(f"generate: starting vLLM for {generation.arm} (generate.road is offline)")
                 offline = offline_road(generation, folders[generation.arm], self.recipe.serve, resources)
                 generation.make(offline, self.console)
             return

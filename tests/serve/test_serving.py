@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,13 @@ from pyarrow import fs
 from ray import serve
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from alpagasus_ray.console import Progress, plain_console
 from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.recipe import ServeSettings
+from alpagasus_ray.generate.roads import EndpointRoad
+from alpagasus_ray.llm.chat import Message, Request, Sampling
+from alpagasus_ray.llm.ledger import Ledger
+from alpagasus_ray.recipe import GenerateSettings, ServeSettings
 from alpagasus_ray.recipe_training import LoraSettings
 from alpagasus_ray.serve.endpoint import Endpoint
 from alpagasus_ray.serve.model_folder import ServedModel
@@ -142,6 +147,10 @@ def engine_processes() -> list[psutil.Process]:
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return those that run; where nobody reaps orphans, the dead remain as zombies."""
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def progress_of(count: int) -> Progress:
+    return Progress(plain_console(), "answers", count, "prompts")
 
 
 def greedy_by_transformers(folder: Path, base: Path, prompt: str) -> list[int]:
@@ -286,6 +295,30 @@ def test_a_second_endpoint_in_one_cluster_is_refused(service: Service, models: l
     ):
         pass
     assert service.client().models.list().data
+
+
+def test_a_killed_replica_costs_no_answer(service: Service, tmp_path: Path) -> None:
+    requests = [
+        Request((Message("user", f"Count from {n} on:"),), "random-9.2k", Sampling(64), raw_prompt=True)
+        for n in range(240)
+    ]
+    road = EndpointRoad(service.endpoint.base_url, KEY, GenerateSettings(max_concurrency=16))
+    undisturbed = road(requests, Ledger(tmp_path / "undisturbed"), progress_of(len(requests)))
+    seen = Ledger(tmp_path / "disturbed")
+    with ThreadPoolExecutor(1) as apart:
+        answers = apart.submit(road, requests, Ledger(tmp_path / "disturbed"), progress_of(len(requests)))
+        until_s = time.monotonic() + 120
+        while not 20 <= len(seen) < len(requests):
+            assert time.monotonic() < until_s and not answers.done()
+            time.sleep(0.05)
+            seen.refresh()
+        (replica,) = [one for one in engine_processes() if "FolderServer:random" in " ".join(one.cmdline())]
+        replica.kill()
+        assert [one.reply for one in answers.result()] == [one.reply for one in undisturbed]
+    assert all(one.reply is not None for one in undisturbed)
+    engines = [one for one in engine_processes() if "EngineCore" in " ".join(one.cmdline())]
+    assert len(engines) == 2, "the killed one's engine has gone with it"
+    service.processes += engine_processes()
 
 
 def test_leaving_the_context_leaves_nothing_behind(service: Service) -> None:
