@@ -150,11 +150,11 @@ def _base_model(models: Sequence[ServedModel], base_model: str | None) -> str | 
 
 
 def _hints(path: Path, settings: ServeSettings) -> str:
-    key = f", with {settings.api_key_env} (the API key) in its environment" if settings.api_key_env else ""
+    key = settings.api_key_env
     return (
         f"# On a running Ray cluster: serve deploy {path.name}\n"
-        f"# Every node needs alpagasus_ray and the models, where they are named{key}.\n"
-    )
+        "# Every node needs alpagasus_ray, and the models where they are named below.\n"
+    ) + (f"# The API key has to be in its environment, as {key}.\n" if key else "")
 
 
 def _kubernetes_hints(path: Path, settings: ServeSettings) -> str:
