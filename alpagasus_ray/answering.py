@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.serve.endpoint import Endpoint, seen_token_ids
-from alpagasus_ray.serve.engine_settings import engine_arguments, engine_environment, worker_bundle
+from alpagasus_ray.serve.engine_settings import (
+    engine_arguments,
+    engine_environment,
+    uses_gpus,
+    worker_bundle,
+)
 from alpagasus_ray.serve.engines import engines_of
 from alpagasus_ray.serve.model_folder import ServedModel, end_token_ids, read_config
 from alpagasus_ray.serve.model_sources import local_folder
@@ -62,7 +67,7 @@ def offline_road(
     """
     from alpagasus_ray.generate.offline_road import OfflineEngine, OfflineRoad
 
-    on_gpu = resources.get("GPU", 0) > 0
+    on_gpu = uses_gpus(settings, resources)
     (engine,) = engines_of([ServedModel(generation.arm, folder)], settings.base_model)
     arguments = engine_arguments(engine, settings, on_gpu=on_gpu)
     arguments.pop("chat_template", None)  # the server's: here the prompts are tokens already

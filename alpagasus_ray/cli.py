@@ -37,7 +37,7 @@ JUDGE_FLAGS: Flags = {
     "--reader": ("reader", str, "how a reply is read: robust, or original (the published code's)"),
 }
 READ_ONLY = ("estimate", "ledger", "testsets", "answers export")
-"""Commands that leave no trace in the run directory, not even a log; so does `train --dry-run`."""
+"""Commands that leave no trace in the run directory; as `train --dry-run` and `serve --write-config`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,12 +63,7 @@ def build_parser() -> Parser:
         command.add_argument("--run-dir", default=None, help=f"where artifacts are kept ({DEFAULT_RUN_DIR})")
         command.add_argument("--recipe", help=f"a YAML file, or one of: {', '.join(recipe_names())}")
         command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            dest="overrides",
-            metavar="KEY=VALUE",
-            help="section.key=value",
+            "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="any setting"
         )
         return command
 
@@ -155,6 +150,10 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
         "--base-model": ("base_model", str, "where the adapters' base model lies, if it has moved"),
     }
     _add_settings(command, "serve", flags)
+    command.add_argument(
+        "--write-config", metavar="FILE", help="serve nothing; write what `serve deploy` takes"
+    )
+    command.add_argument("--rayservice", metavar="IMAGE", help="with --write-config: for KubeRay, too")
 
 
 def _add_generate(command: argparse.ArgumentParser) -> None:
@@ -214,7 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def is_read_only(args: argparse.Namespace) -> bool:
     """Return whether a command leaves no trace in the run directory."""
     whole = f"{args.command} {getattr(args, 'action', '')}"
-    return args.command in READ_ONLY or whole in READ_ONLY or (args.command == "train" and args.dry_run)
+    only_plans = args.dry_run if args.command == "train" else vars(args).get("write_config") is not None
+    return args.command in READ_ONLY or whole in READ_ONLY or only_plans
 
 
 def _take_terminal(log_file: Path, run_dir: str | None) -> Console:

@@ -16,6 +16,8 @@ from alpagasus_ray.console import Console, duration
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.judge.rubric_files import load_rubrics
 from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.serve.model_folder import models_named_by_folder
+from alpagasus_ray.serve.serve_config import write_serve_config
 
 if TYPE_CHECKING:
     from alpagasus_ray.pipeline import Pipeline
@@ -139,14 +141,22 @@ def _plan_training(context: Context) -> None:
 
 
 def serve(context: Context) -> None:
-    """Serve models until Ctrl-C."""
+    """Serve models until Ctrl-C, or write the files that a cluster serves them by."""
+    args = context.args
+    if args.write_config is not None:
+        models = models_named_by_folder(args.models)
+        files = write_serve_config(args.write_config, models, context.recipe.serve, args.rayservice)
+        context.console.result("\n".join(map(str, files)))
+        return
+    if args.rayservice is not None:
+        raise UserError("--rayservice goes with --write-config")
 
     def wait() -> None:
         while True:
             time.sleep(3600)
 
     with _pipeline(context, keep_recipe=False) as pipeline:
-        pipeline.serve(context.args.models, wait)
+        pipeline.serve(args.models, wait)
 
 
 def generate(context: Context) -> None:

@@ -33,6 +33,9 @@ class ServeSettings(Section):
     """Prompt and answer together; None: what the model's config says."""
     num_replicas: int = Field(1, ge=1)
     """Replicas of each model."""
+    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
+    """What the models run on. auto: GPUs, where the cluster has any now. A cluster that starts its GPU nodes
+    when they are asked for has to be told."""
     cpus_per_replica: float = Field(0.3, gt=0)
     kv_cache_gib: int = Field(1, ge=1)
     """Memory of each CPU replica's key-value cache."""

@@ -118,6 +118,8 @@ PURE = (
     "report.reporting",
     "select.selecting",
     "select.selectors",
+    "serve.rayservice",
+    "serve.serve_config",
     "generate.exporting",
     "generate.generating",
     "generate.importing",

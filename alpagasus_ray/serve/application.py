@@ -7,13 +7,45 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import ray
+
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_class, ingress_class
-from alpagasus_ray.serve.engine_settings import ingress_config, llm_config
+from alpagasus_ray.serve.engine_settings import ingress_config, llm_config, uses_gpus
 from alpagasus_ray.serve.engines import Engine
 from alpagasus_ray.serve.guard import Admission, Guard
+from alpagasus_ray.serve.serve_config import checked_engines, read_arguments
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
+
+
+def application_from_config(args: dict[str, Any]) -> Any:
+    """Return the application that a file of `alpagasus serve --write-config` describes.
+
+    `args` are the application's own in that file. Serve calls this in a task on the cluster: the key is in
+    the environment of whichever node that is, and folders are read there.
+
+    Raises UserError, whose text stands in the application's status then, where others could reach the
+    endpoint without a key, the key's variable is not set, or a folder cannot be served.
+    """
+    models, settings = read_arguments(args)
+    settings = settings.model_copy(update={"host": _listening_host()})
+    engines = checked_engines(models, settings)
+    try:
+        key = require_key(settings.api_key_env)
+    except UserError as error:
+        raise UserError(f"{error}, for every node before Ray starts there") from error
+    on_gpu = uses_gpus(settings, ray.cluster_resources())
+    return build_application(engines, settings, Admission.of(settings, key), on_gpu=on_gpu)
+
+
+def _listening_host() -> str:
+    """Return where Serve listens: a Serve that ran before the file came keeps its own address."""
+    from ray.serve.context import _get_global_client
+
+    return _get_global_client().http_config.host or ""
 
 
 def build_application(

@@ -12,6 +12,8 @@ from alpagasus_ray.serve.model_folder import read_config
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
 
+APPLICATION = "alpagasus"
+"""What Serve calls the endpoint."""
 BYTES_PER_GIB = 2**30
 INGRESS_CPUS = 0.1
 REPLICA_STOPS_WITHIN_S = 2.0
@@ -121,6 +123,19 @@ def worker_bundle(settings: ServeSettings, *, on_gpu: bool) -> dict[str, float]:
     return {"GPU": 1.0} if on_gpu else {"CPU": settings.cpus_per_replica}
 
 
+def uses_gpus(settings: ServeSettings, resources: Mapping[str, float]) -> bool:
+    """Return whether the models run on GPUs, in a cluster that has these resources now."""
+    if settings.accelerator == "auto":
+        return resources.get("GPU", 0.0) > 0
+    return settings.accelerator == "gpu"
+
+
+def workers_per_replica(settings: ServeSettings) -> int:
+    """Return how many workers vLLM spreads one copy of a model over."""
+    tensor, pipeline = (settings.engine.get(f"{axis}_parallel_size", 1) for axis in ("tensor", "pipeline"))
+    return int(tensor) * int(pipeline)
+
+
 def shortage(
     num_engines: int, settings: ServeSettings, resources: Mapping[str, float], *, on_gpu: bool
 ) -> str | None:
@@ -129,10 +144,9 @@ def shortage(
     An example: "3 models need 3 GPU, the cluster has 2".
     """
     kind, amount = next(iter(worker_bundle(settings, on_gpu=on_gpu).items()))
-    num_workers = num_engines * settings.num_replicas
-    for axis in ("tensor", "pipeline"):
-        num_workers *= settings.engine.get(f"{axis}_parallel_size", 1)
-    needed = num_workers * amount + (0 if on_gpu else INGRESS_CPUS)
+    needed = num_engines * settings.num_replicas * workers_per_replica(settings) * amount + (
+        0 if on_gpu else INGRESS_CPUS
+    )
     if needed <= resources.get(kind, 0.0):
         return None
     models = "1 model needs" if num_engines == 1 else f"{num_engines} models need"

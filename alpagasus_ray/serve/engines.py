@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.serve.model_folder import (
     ADAPTER_CONFIG,
     ModelFiles,
     ServedModel,
+    absolute,
     check_adapter_folder,
     check_model_folder,
     is_adapter,
@@ -78,7 +78,7 @@ def engines_of(models: Sequence[ServedModel], base_folder: str | None = None) ->
         groups.setdefault((one.base, one.chat_template), []).append(one)
     engines = []
     for model in whole:
-        key = (_resolved(model.folder), _chat_template(model.folder))
+        key = (absolute(model.folder), _chat_template(model.folder))
         engines.append(_engine(model, model.folder, groups.pop(key, [])))
     return (*engines, *(_engine(None, base, group) for (base, _), group in groups.items()))
 
@@ -111,16 +111,12 @@ def _read_adapter(model: ServedModel, base_folder: str | None) -> _Adapter:
             f"{model.folder}: vLLM serves no DoRA and no whole layers: merge it into its base model"
         )
     try:
-        base = local_folder(base) if not is_folder_or_address(base) else _resolved(base)
+        base = local_folder(base) if not is_folder_or_address(base) else absolute(base)
     except UserError as error:
         raise UserError(
             f"{model.folder} adapts {base}: {error}. Name its folder with --base-model"
         ) from error
     return _Adapter(model, base, rank, _chat_template(model.folder) or _chat_template(base))
-
-
-def _resolved(folder: str) -> str:
-    return folder if "://" in folder else str(Path(folder).expanduser().resolve())
 
 
 def _chat_template(folder: str) -> str | None:

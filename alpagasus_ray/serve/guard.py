@@ -9,7 +9,10 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alpagasus_ray.recipe import ServeSettings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -50,6 +53,15 @@ class Admission:
     max_body_bytes: int = 4 * MIB
     max_in_flight: int = 1024
     """Requests at once, streams that are still read among them."""
+
+    @classmethod
+    def of(cls, settings: ServeSettings, key: str | None) -> Admission:
+        """Return whom the settings let in, by what is known of the key: the key itself stays where it is."""
+        return cls(
+            key=None if key is None else KeyDigest.of(key),
+            max_body_bytes=int(settings.max_body_mib * MIB),
+            max_in_flight=settings.max_requests_in_flight,
+        )
 
 
 class Guard:

@@ -82,6 +82,17 @@ def check_names_differ(models: Sequence[ServedModel]) -> None:
         folders[model.name] = model.folder
 
 
+def absolute(folder: str) -> str:
+    """Return the folder's whole path; an address in an object store is one already."""
+    return folder if "://" in folder else str(Path(folder).expanduser().resolve())
+
+
+def weight_bytes(folder: str) -> int:
+    """Return how large the weights are that lie there."""
+    files = ModelFiles(folder)
+    return sum(files.size_bytes(name) for name in files.list_files("") if _holds_weights(name))
+
+
 def is_adapter(folder: str | Path) -> bool:
     """Return whether the folder holds a LoRA adapter alone."""
     files = ModelFiles(str(folder))
@@ -142,6 +153,10 @@ def _check_weights(files: ModelFiles, names: set[str]) -> None:
         if missing := sorted(shards - names):
             raise UserError(f"{files.uri} lacks {len(missing)} of its weight files, among them {missing[0]}.")
         return
-    weights = [name for name in names if any(fnmatch(name, pattern) for pattern in WEIGHT_PATTERNS)]
+    weights = filter(_holds_weights, names)
     if not any(files.size_bytes(name) for name in weights):
         raise UserError(f"{files.uri} has no weights (model.safetensors or pytorch_model.bin).")
+
+
+def _holds_weights(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in WEIGHT_PATTERNS)

@@ -23,16 +23,15 @@ from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.application import build_application
 from alpagasus_ray.serve.causes import cause_in_one_line
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, wait_until_answering
-from alpagasus_ray.serve.engine_settings import deployment_name, shortage
+from alpagasus_ray.serve.engine_settings import APPLICATION, deployment_name, shortage, uses_gpus
 from alpagasus_ray.serve.engines import Engine, engines_of
-from alpagasus_ray.serve.guard import MIB, Admission, KeyDigest
+from alpagasus_ray.serve.guard import Admission
 from alpagasus_ray.serve.model_folder import ServedModel, check_names_differ
 from alpagasus_ray.serve.ports import address_to_ask, check_invitation, check_port_free, free_port
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
 
-APPLICATION = "alpagasus"
 POLL_S = 1.0
 SERVER_CLASS = "FolderServer"
 SERVE = "serve"
@@ -51,9 +50,9 @@ def serving(
 ) -> Iterator[Endpoint]:
     """Serve the models behind one OpenAI-compatible endpoint for as long as the context lasts.
 
-    Ray is up already; the endpoint listens on its head node. GPUs are used when the cluster has any,
-    else CPUs. The body starts once every model has answered; `report` gets a line when something has
-    changed. At the end, whatever ended it, no process and no actor of the endpoint is left.
+    Ray is up already; the endpoint listens on its head node. The body starts once every model has answered;
+    `report` gets a line when something has changed. At the end, whatever ended it, no process and no actor of
+    the endpoint is left.
 
     Raises UserError when others could reach it without a key, a folder is no model, the port is taken, Serve
     runs already, a model cannot be loaded, or not all of them answer within `settings.startup_timeout_s`.
@@ -103,19 +102,10 @@ class _Startup:
         num_adapters = sum(len(engine.adapters) for engine in self.engines)
         return f"{len(self.engines)} model(s)" + (f" with {num_adapters} adapter(s)" if num_adapters else "")
 
-    @property
-    def admission(self) -> Admission:
-        """Who is let in: by what is known of the key, so that the key itself stays in this process."""
-        return Admission(
-            key=None if self.key is None else KeyDigest.of(self.key),
-            max_body_bytes=int(self.settings.max_body_mib * MIB),
-            max_in_flight=self.settings.max_requests_in_flight,
-        )
-
     def deploy(self) -> None:
         """Hand the models to Serve, which starts them all at once."""
         resources = ray.cluster_resources()
-        on_gpu = resources.get("GPU", 0) > 0
+        on_gpu = uses_gpus(self.settings, resources)
         self.report(f"starting {self._counted} on {'GPUs' if on_gpu else 'CPUs'}")
         if lacking := shortage(len(self.engines), self.settings, resources, on_gpu=on_gpu):
             self.report(f"{lacking}: waiting for more")
@@ -127,7 +117,8 @@ class _Startup:
             )
         except RayTaskError as error:
             raise UserError(f"The endpoint cannot be opened: {cause_in_one_line(str(error))}") from error
-        application = build_application(self.engines, self.settings, self.admission, on_gpu=on_gpu)
+        admission = Admission.of(self.settings, self.key)
+        application = build_application(self.engines, self.settings, admission, on_gpu=on_gpu)
         serve.run_many(
             [serve.RunTarget(application, name=APPLICATION, route_prefix="/")],
             wait_for_ingress_deployment_creation=False,

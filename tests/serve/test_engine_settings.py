@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from alpagasus_ray.serve.engine_settings import (
     engine_environment,
     llm_config,
     shortage,
+    uses_gpus,
 )
 from alpagasus_ray.serve.engines import Engine
 from alpagasus_ray.serve.model_folder import ServedModel
@@ -79,6 +81,17 @@ def test_adapters_get_room_for_all_of_them(engine: Engine) -> None:
 
 def test_deployments_of_like_names_are_kept_apart() -> None:
     assert deployment_name("a.b", 0) != deployment_name("a_b", 1)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "there_are_gpus", "expected"),
+    [("auto", True, True), ("auto", False, False), ("gpu", False, True), ("cpu", True, False)],
+)
+def test_gpus_are_used_where_there_are_any_or_as_the_recipe_says(
+    accelerator: Any, there_are_gpus: bool, expected: bool
+) -> None:
+    resources = {"CPU": 8.0} | ({"GPU": 1.0} if there_are_gpus else {})
+    assert uses_gpus(ServeSettings(accelerator=accelerator), resources) is expected
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import StreamingResponse
 
+from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.serve.guard import Admission, AsgiApp, Guard, KeyDigest
 
 KEY = "sk-a-key-of-the-owner"
@@ -193,3 +194,11 @@ def test_refusals_are_read_by_openais_client() -> None:
         return seen
 
     assert asyncio.run(talk()) == [401, 413]
+
+
+def test_whom_the_settings_let_in() -> None:
+    settings = ServeSettings(max_body_mib=0.5, max_requests_in_flight=3)
+    assert Admission.of(settings, None) == Admission(None, 2**19, 3)
+    admission = Admission.of(settings, KEY)
+    assert admission.key is not None and admission.key.is_of(KEY.encode())
+    assert KEY not in repr(admission)
