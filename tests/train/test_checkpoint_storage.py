@@ -52,7 +52,7 @@ def test_an_object_store_takes_them_too(tmp_path: Path) -> None:
         storage.write_bytes("this/checkpoint_1/weights", b"1")
         storage.check()
         storage.drop_others("this")
-        assert storage.path("") == "checkpoints/here/full/"
+        assert storage.path("") == "checkpoints/here/full"
         assert storage.exists("this/checkpoint_1/weights")
         storage.keep("this", 0)
         assert not storage.exists("this")
