@@ -20,7 +20,7 @@ from alpagasus_ray.serve.model_sources import local_folder
 
 if TYPE_CHECKING:
     from alpagasus_ray.generate.generating import Generation
-    from alpagasus_ray.generate.offline_road import OfflineRoad
+    from alpagasus_ray.generate.offline_road import OfflineEngine, OfflineRoad
     from alpagasus_ray.recipe import ServeSettings
 
 NUM_CHECKED = 8
@@ -61,28 +61,38 @@ def check_token_parity(endpoint: Endpoint, generation: Generation, folder: str) 
 def offline_road(
     generation: Generation, folder: str, settings: ServeSettings, resources: Mapping[str, float]
 ) -> OfflineRoad:
-    """Return the road through an engine of its own, on GPUs where the cluster has any.
+    """Return the road through an engine of its own.
 
     Raises UserError where the folder holds no model.
     """
-    from alpagasus_ray.generate.offline_road import OfflineEngine, OfflineRoad
+    from alpagasus_ray.generate.offline_road import OfflineRoad
+
+    engine = offline_engine(ServedModel(generation.arm, folder), settings, resources)
+    return OfflineRoad(engine, token_ids(generation, folder))
+
+
+def offline_engine(
+    model: ServedModel, settings: ServeSettings, resources: Mapping[str, float]
+) -> OfflineEngine:
+    """Return what is to be started for a model, on what a cluster with these resources has.
+
+    Raises UserError where the folder holds no model.
+    """
+    from alpagasus_ray.generate.offline_road import OfflineEngine
 
     on_gpu = uses_gpus(settings, resources)
-    (engine,) = engines_of([ServedModel(generation.arm, folder)], settings.base_model)
+    (engine,) = engines_of([model], settings.base_model)
     arguments = engine_arguments(engine, settings, on_gpu=on_gpu)
     arguments.pop("chat_template", None)  # the server's: here the prompts are tokens already
     limit = arguments.get("max_model_len", read_config(engine.folder).get("max_position_embeddings"))
-    return OfflineRoad(
-        OfflineEngine(
-            folder=local_folder(engine.folder),
-            arguments=arguments,
-            environment=engine_environment(settings, on_gpu=on_gpu),
-            bundle=worker_bundle(settings, on_gpu=on_gpu),
-            num_replicas=settings.num_replicas,
-            patience_s=settings.startup_timeout_s,
-            end_ids=end_token_ids(engine.folder),
-            max_length_tokens=limit if isinstance(limit, int) else None,
-            adapter=local_folder(folder) if engine.adapters else None,
-        ),
-        token_ids(generation, folder),
+    return OfflineEngine(
+        folder=local_folder(engine.folder),
+        arguments=arguments,
+        environment=engine_environment(settings, on_gpu=on_gpu),
+        bundle=worker_bundle(settings, on_gpu=on_gpu),
+        num_replicas=settings.num_replicas,
+        patience_s=settings.startup_timeout_s,
+        end_ids=end_token_ids(engine.folder),
+        max_length_tokens=limit if isinstance(limit, int) else None,
+        adapter=local_folder(model.folder) if engine.adapters else None,
     )

@@ -1,4 +1,4 @@
-"""A Llama with random weights and a tokenizer of given rows: what benchmarks/training.py trains."""
+"""A Llama with random weights and a tokenizer of given rows, to be trained or asked by other benchmarks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.train.model_shape import ModelShape, read_model_shape
 
 SIZES: dict[str, dict[str, int]] = {
+    # So small that what is around the model counts: 1.8 M parameters.
+    "2m": {"hidden": 128, "inner": 352, "layers": 4, "heads": 4, "kv_heads": 4, "vocabulary": 4096},
     # A vocabulary as small as the layers: the head is two fifths of the work.
     "7m": {"hidden": 256, "inner": 704, "layers": 4, "heads": 4, "kv_heads": 4, "vocabulary": 8192},
     # Llama 2's vocabulary: with so narrow layers the head is most of the work.
