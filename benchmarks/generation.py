@@ -4,11 +4,11 @@
     python -m benchmarks.generation --data random_9k.json --size 1b --prompts 2048   # on a GPU
 
 A Llama with random weights is made first. Every contender answers the same prompts greedily: vLLM's
-LLM.generate (what the engine can do), the endpoint through our client, a client of 64 threads as one writes it
-first, the offline road inside Ray Data, and transformers one prompt at a time (a few of them). Start-up is left
-out: each is warm before its clock starts; the offline road's runs from its first quarter of the answers to the
-last. Then latencies with 1, 16 and 64 clients, and with a long shared head before every prompt, with and
-without prefix caching. Figures mean something only beside each other.
+LLM.generate (what the engine can do), the endpoint through our client, a client of 64 threads as one writes
+it first, the offline road inside Ray Data, and transformers one prompt at a time (a few of them). Start-up is
+left out: each is warm before its clock starts; the offline road's runs from its first quarter of the answers
+to the last. Then latencies with 1, 16 and 64 clients, and with a long shared head before every prompt, with
+and without prefix caching. Figures mean something only beside each other.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, plain_console
+from alpagasus_ray.corpus.toyworld import generate_rows
 from tests.loopback import LoopbackServer
 from tests.object_store import object_store
 from tests.small_demo import run_demo
@@ -42,6 +43,16 @@ def bucket() -> Iterator[str]:
     """The address of folder NAME in a bucket on an S3 server on loopback."""
     with object_store("replies") as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from alpagasus_ray.train.tiny_model import build_tiny_model
+
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    rows = generate_rows(300, 0.5, 0)
+    build_tiny_model(folder, [" ".join((r["instruction"], r["input"], r["output"])) for r in rows])
+    return folder
 
 
 @pytest.fixture(scope="session")

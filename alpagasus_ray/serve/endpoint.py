@@ -53,14 +53,18 @@ def wait_until_answering(
 
 
 def seen_token_ids(endpoint: Endpoint, model: str, prompt: str, *, is_chat: bool) -> list[int] | None:
-    """Return the tokens that the endpoint makes of a prompt; None where it does not say them, as vLLM does.
+    """Return the tokens that the endpoint makes of a prompt, sent as it stands or as a user's message.
 
-    `prompt` is sent as it stands, or as a user's message. Raises OSError where the endpoint does not answer.
+    None where it does not say them, as vLLM does, and where it refuses the prompt: whoever asks in earnest is
+    told why.
     """
     body: dict[str, Any] = {"model": model, "max_tokens": 1, "temperature": 0, "return_token_ids": True}
     body |= {"messages": [{"role": "user", "content": prompt}]} if is_chat else {"prompt": prompt}
     path = "chat/completions" if is_chat else "completions"
-    answer = _ask(endpoint, path, body, time.monotonic() + ANSWER_WITHIN_S)
+    try:
+        answer = _ask(endpoint, path, body, time.monotonic() + ANSWER_WITHIN_S)
+    except OSError:
+        return None
     ids = answer.get("prompt_token_ids") or answer["choices"][0].get("prompt_token_ids")
     return ids if isinstance(ids, list) else None
 

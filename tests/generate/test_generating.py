@@ -346,3 +346,42 @@ def test_a_test_set_of_any_name_is_counted_for_itself(bench: Bench, name: str) -
     bench.make()
     assert len(bench.answers(name)) == 1
     assert bench.run.manifest(bench.run.answers("filtered")).counts["answers"] == 13  # type: ignore[union-attr]
+
+
+def bodies_seen(bench: Bench) -> list[Body]:
+    """Keep what the endpoint is sent from now on."""
+    seen: list[Body] = []
+    bench.endpoint.fault = lambda body, before: seen.append(body)
+    return seen
+
+
+def test_stop_texts_are_sent_and_make_other_answers(bench: Bench) -> None:
+    seen = bodies_seen(bench)
+    bench.make(stop=["###"])
+    assert len(seen) == 14 and all(body["stop"] == ["###"] for body in seen)
+    assert bench.generation(stop=["###"]).committed() is not None
+    assert bench.generation().committed() is None
+
+
+def test_a_seed_counts_where_answers_are_drawn(bench: Bench) -> None:
+    seen = bodies_seen(bench)
+    bench.make(seed=7)
+    assert len(seen) == 14 and not any("seed" in body for body in seen)
+    assert bench.generation(seed=8).committed() is not None, "greedy answers know no seed"
+    seen.clear()
+    bench.make(temperature=0.7, seed=7)
+    assert len(seen) == 14 and all(body["seed"] == 7 for body in seen)
+    assert bench.generation(temperature=0.7, seed=8).committed() is None
+
+
+def test_the_tokens_of_all_answers_are_counted(bench: Bench) -> None:
+    details = bench.make().details
+    answers = [*bench.answers("koala").values(), *bench.answers("sinstruct").values()]
+    assert details["completion_tokens"] == sum(one.completion_tokens or 0 for one in answers) > 0
+    assert details["prompt_tokens"] == sum(one.prompt_tokens or 0 for one in answers) > 0
+    assert details["road"] == "endpoint"
+
+
+def test_the_offline_road_asks_no_endpoint(bench: Bench) -> None:
+    with pytest.raises(UserError, match="road offline asks no endpoint"):
+        bench.recipe(road="offline")

@@ -300,6 +300,7 @@ def test_two_requests_share_a_key_only_where_they_are_equal(one: Request, two: R
         Request(REQUEST.messages, REQUEST.model, Sampling(256, 0.1, 1.0)),
         Request(REQUEST.messages, REQUEST.model, Sampling(256, 0.0, 0.9)),
         Request(REQUEST.messages, REQUEST.model, Sampling(256, 0.0, 1.0, ("\n",))),
+        Request(REQUEST.messages, REQUEST.model, Sampling(256, 0.0, 1.0, seed=0)),
         Request(REQUEST.messages, REQUEST.model, REQUEST.sampling, raw_prompt=True),
     ],
 )

@@ -16,16 +16,6 @@ from alpagasus_ray.select.selecting import select
 from tests.cluster.nodes import Cluster, started_nodes
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from alpagasus_ray.train.tiny_model import build_tiny_model
-
-    folder = tmp_path_factory.mktemp("tiny") / "base"
-    rows = generate_rows(300, 0.5, 0)
-    build_tiny_model(folder, [" ".join((r["instruction"], r["input"], r["output"])) for r in rows])
-    return folder
-
-
 @pytest.fixture(scope="package")
 def two_cpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A Ray that runs already: each command that starts its own takes 10 s longer."""

@@ -1,0 +1,80 @@
+"""What an engine's rows mean. The road itself is walked in tests/serve/test_exported.py."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alpagasus_ray.console import Progress, plain_console
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.generate.offline_road import OfflineEngine, OfflineRoad, outcome, within
+from alpagasus_ray.llm.chat import Message, Reply, Request, Sampling
+from alpagasus_ray.llm.ledger import Ledger
+
+END = 2
+ENGINE = OfflineEngine("model", {}, {}, {"CPU": 1.0}, 1, 5.0, frozenset({END}), max_length_tokens=20)
+
+
+def row(*generated: int, **changed: Any) -> dict[str, Any]:
+    made = {"generated_text": "Five.", "generated_tokens": generated, "num_input_tokens": 10}
+    return {"__inference_error__": "", **made, **changed}
+
+
+@pytest.mark.parametrize(
+    ("generated", "reason"),
+    [
+        ((5, END), "stop"),
+        ((5, 6), "stop"),  # a stop text
+        ((5, 6, 7, END), "stop"),
+        ((5, 6, 7, 8), "length"),
+    ],
+)
+def test_an_answer_was_cut_where_it_is_as_long_as_allowed(generated: tuple[int, ...], reason: str) -> None:
+    asked = outcome(row(*generated), Sampling(4), ENGINE)
+    assert asked.reply == Reply("Five.", reason, 10, len(generated))
+
+
+def test_an_answer_was_cut_where_the_model_can_go_no_further() -> None:
+    long = row(5, 6, 7, num_input_tokens=17)
+    assert outcome(long, Sampling(100), ENGINE).reply == Reply("Five.", "length", 17, 3)
+
+
+def test_a_row_that_failed_has_its_reason() -> None:
+    asked = outcome(row(__inference_error__="ValueError: too long"), Sampling(4), ENGINE)
+    assert asked.reply is None and asked.failure == "refused request: ValueError: too long"
+
+
+def test_what_is_answered_already_starts_no_engine(tmp_path: Path) -> None:
+    request = Request((Message("user", "Add."),), "full", Sampling(4), raw_prompt=True)
+    replies = Ledger(tmp_path)
+    replies.record(request.key, Reply("Five.", "stop", 10, 2), "full")
+    progress = Progress(plain_console(), "answers", 2, "prompts")
+    asked = OfflineRoad(ENGINE, {})([request, request], replies, progress)
+    assert [one.reply and one.reply.text for one in asked] == ["Five.", "Five."]
+
+
+def test_an_engine_that_says_nothing_is_not_waited_for_for_ever() -> None:
+    stuck = threading.Event()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield {"number": 0}
+        stuck.wait()
+
+    answered = within(rows, 0.2)
+    assert next(answered) == {"number": 0}
+    with pytest.raises(UserError, match=r"No answer has come for 0\.2 s"):
+        next(answered)
+    stuck.set()
+
+
+def test_what_the_engine_raises_is_raised() -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        raise ValueError("no such model")
+        yield {}
+
+    with pytest.raises(ValueError, match="no such model"):
+        list(within(rows, 5))
