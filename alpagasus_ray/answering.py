@@ -90,7 +90,7 @@ def offline_engine(
         arguments=arguments,
         environment=engine_environment(settings, on_gpu=on_gpu),
         bundle=worker_bundle(settings, on_gpu=on_gpu),
-        num_replicas=settings.num_replicas,
+        num_replicas=max(1, settings.num_replicas),
         patience_s=settings.startup_timeout_s,
         end_ids=end_token_ids(engine.folder),
         max_length_tokens=limit if isinstance(limit, int) else None,

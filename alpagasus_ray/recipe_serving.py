@@ -31,8 +31,15 @@ class ServeSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_length_tokens: int | None = Field(None, ge=16)
     """Prompt and answer together; None: what the model's config says."""
-    num_replicas: int = Field(1, ge=1)
-    """Replicas of each model."""
+    num_replicas: int = Field(1, ge=0)
+    """Replicas of each model: so many, or where there is `max_replicas`, at least so many."""
+    max_replicas: int | None = Field(None, ge=1)
+    """Serve adds replicas of a model up to this number while requests wait, and takes idle ones away again.
+    None: the number stays."""
+    requests_per_replica: int = Field(64, ge=1)
+    """Of a model whose replicas come and go: how many under way are enough for one."""
+    prefix_aware: bool = False
+    """Send prompts that begin alike to the same replica, whose cache has their beginning."""
     accelerator: Literal["auto", "gpu", "cpu"] = "auto"
     """What the models run on. auto: GPUs, where the cluster has any now. A cluster that starts its GPU nodes
     when they are asked for has to be told."""
@@ -42,6 +49,16 @@ class ServeSettings(Section):
     startup_timeout_s: float = Field(600.0, gt=0)
     engine: dict[str, Any] = Field(default_factory=dict)
     """Further vLLM engine arguments, as they stand."""
+
+    @model_validator(mode="after")
+    def _replicas_make_sense(self) -> ServeSettings:
+        if self.max_replicas is None and self.num_replicas == 0:
+            raise ValueError(
+                "num_replicas 0 serves nothing: with max_replicas a model starts when it is asked"
+            )
+        if self.max_replicas is not None and self.max_replicas < self.num_replicas:
+            raise ValueError("max_replicas is less than num_replicas")
+        return self
 
     def shapes_result(self) -> dict[str, Any]:
         """Return the settings that change what the served models answer."""

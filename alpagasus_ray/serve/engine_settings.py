@@ -18,6 +18,7 @@ BYTES_PER_GIB = 2**30
 INGRESS_CPUS = 0.1
 REPLICA_STOPS_WITHIN_S = 2.0
 MAX_ADAPTERS_IN_BATCH = 8
+PREFIX_AWARE_ROUTER = "ray.serve.llm.request_router.PrefixCacheAffinityRouter"
 UNLIMITED = 1_000_000
 """Requests that Serve hands to the ingress at once: the guard in it refuses what is too much, at once."""
 
@@ -44,13 +45,31 @@ def llm_config(
         "runtime_env": {"env_vars": engine_environment(settings, on_gpu=on_gpu)},
         "deployment_config": {
             "name": deployment_name(engine.model_id, index),
-            "num_replicas": settings.num_replicas,
+            **_replicas(settings),
             "ray_actor_options": {"num_cpus": 0},
             # A folder that does not load once does not load the second time either, 40 s later.
             "max_constructor_retry_count": 1,
             "graceful_shutdown_wait_loop_s": 0.2,
             "graceful_shutdown_timeout_s": REPLICA_STOPS_WITHIN_S,
         },
+    }
+
+
+def _replicas(settings: ServeSettings) -> dict[str, Any]:
+    """Return how many there are of a model, and which of them is asked."""
+    options: dict[str, Any] = {}
+    if settings.prefix_aware:
+        options["request_router_config"] = {"request_router_class": PREFIX_AWARE_ROUTER}
+    if settings.max_replicas is None:
+        return options | {"num_replicas": settings.num_replicas}
+    return options | {
+        "autoscaling_config": {
+            "min_replicas": settings.num_replicas,
+            "max_replicas": settings.max_replicas,
+            # The endpoint is up when every model has answered: there is one of each to begin with.
+            "initial_replicas": max(1, settings.num_replicas),
+            "target_ongoing_requests": settings.requests_per_replica,
+        }
     }
 
 
@@ -144,7 +163,7 @@ def shortage(
     An example: "3 models need 3 GPU, the cluster has 2".
     """
     kind, amount = next(iter(worker_bundle(settings, on_gpu=on_gpu).items()))
-    needed = num_engines * settings.num_replicas * workers_per_replica(settings) * amount + (
+    needed = num_engines * max(1, settings.num_replicas) * workers_per_replica(settings) * amount + (
         0 if on_gpu else INGRESS_CPUS
     )
     if needed <= resources.get(kind, 0.0):

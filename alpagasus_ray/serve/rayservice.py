@@ -48,7 +48,6 @@ def rayservice(
     """
     if not image.strip():
         raise UserError("--rayservice: name the container image, such as registry.example.org/alpagasus:1")
-    num_replicas = len(engines) * settings.num_replicas
     head_ports = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": settings.port}
     head = _container("ray-head", image, {"cpu": str(HEAD_CPUS), "memory": f"{HEAD_GIB}Gi"}, settings)
     worker = _container("ray-worker", image, _worker_resources(engines, settings), settings)
@@ -63,6 +62,7 @@ def rayservice(
             "serveConfigV2": serve_config,
             "rayClusterConfig": {
                 "rayVersion": version("ray"),
+                **({"enableInTreeAutoscaling": True} if settings.max_replicas else {}),
                 "headGroupSpec": {
                     "rayStartParams": {"num-cpus": "0"},
                     "template": {"spec": {"containers": [{**head, "ports": _ports(head_ports)}]}},
@@ -70,9 +70,9 @@ def rayservice(
                 "workerGroupSpecs": [
                     {
                         "groupName": "models",
-                        "replicas": num_replicas,
-                        "minReplicas": num_replicas,
-                        "maxReplicas": num_replicas,
+                        "replicas": len(engines) * max(1, settings.num_replicas),
+                        "minReplicas": len(engines) * settings.num_replicas,
+                        "maxReplicas": len(engines) * (settings.max_replicas or settings.num_replicas),
                         "rayStartParams": {},
                         "template": {"spec": worker_pod},
                     }

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+from ray.serve.config import AutoscalingConfig
 
 from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.serve.engine_settings import (
@@ -77,6 +79,24 @@ def test_adapters_get_room_for_all_of_them(engine: Engine) -> None:
     }
     config = llm_config(several, 0, ServeSettings(), on_gpu=True, server_class=object)
     assert config["lora_config"] == {"max_num_adapters_per_replica": 20}
+
+
+def test_replicas_come_and_go_where_the_recipe_says_so(engine: Engine) -> None:
+    settings = ServeSettings(num_replicas=0, max_replicas=3, requests_per_replica=8, prefix_aware=True)
+    config = llm_config(engine, 0, settings, on_gpu=False, server_class=object)["deployment_config"]
+    router = config.pop("request_router_config")
+    checked = AutoscalingConfig(**config["autoscaling_config"])
+    assert (checked.min_replicas, checked.initial_replicas, checked.max_replicas) == (0, 1, 3)
+    assert checked.target_ongoing_requests == 8
+    module, _, name = router["request_router_class"].rpartition(".")
+    assert module == "ray.serve.llm.request_router" and name == "PrefixCacheAffinityRouter"
+    assert "num_replicas" not in config
+
+
+@pytest.mark.parametrize("replicas", [{"num_replicas": 0}, {"num_replicas": 3, "max_replicas": 2}])
+def test_replicas_that_make_no_sense_are_refused(replicas: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match="num_replicas"):
+        ServeSettings.model_validate(replicas)
 
 
 def test_deployments_of_like_names_are_kept_apart() -> None:

@@ -228,6 +228,14 @@ def test_a_worker_holds_one_replica_of_one_model(tmp_path: Path) -> None:
     assert "env" not in head and "env" not in worker
 
 
+def test_workers_come_and_go_with_the_replicas(tmp_path: Path, model: ServedModel) -> None:
+    _, manifest = written(tmp_path, model, open_to_all=True, num_replicas=0, max_replicas=4)
+    cluster = manifest["spec"]["rayClusterConfig"]
+    (group,) = cluster["workerGroupSpecs"]
+    assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == (0, 1, 4)
+    assert cluster["enableInTreeAutoscaling"] is True
+
+
 def test_on_cpus_no_gpu_is_asked_for(tmp_path: Path, model: ServedModel) -> None:
     config, manifest = written(
         tmp_path, model, open_to_all=True, accelerator="cpu", cpus_per_replica=3, kv_cache_gib=20
