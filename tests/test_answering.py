@@ -83,3 +83,14 @@ def test_the_offline_engine_knows_what_ends_an_answer(tiny_model: Path) -> None:
     assert engine.bundle == {"CPU": 0.3} and "enforce_eager" in engine.arguments
     on_gpu = offline_engine(ServedModel("full", str(tiny_model)), ServeSettings(), {"GPU": 2.0})
     assert on_gpu.bundle == {"GPU": 1.0}
+
+
+def test_an_adapter_is_asked_offline_over_its_base(tiny_model: Path, tmp_path: Path) -> None:
+    config = {"base_model_name_or_path": str(tiny_model), "r": 8}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    engine = offline_engine(ServedModel("poet", str(tmp_path)), ServeSettings(), {"CPU": 2.0})
+    assert (engine.folder, engine.adapter) == (str(tiny_model), str(tmp_path))
+    assert engine.arguments["enable_lora"] and engine.arguments["max_lora_rank"] == 8
+    assert "chat_template" not in engine.arguments, "an engine alone knows none"
