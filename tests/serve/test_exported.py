@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.template import render_prompt
 from alpagasus_ray.corpus.testsets import read_testset
 from tests.small_demo import NUM_PROMPTS
@@ -63,5 +64,5 @@ def test_the_offline_road_gives_the_endpoints_answers(
     for served in files:
         made = copy / "answers" / "filtered" / served.name
         assert made.read_text() == served.read_text(), "text, finish_reason and tokens"
-    manifest = json.loads((copy / "answers" / "filtered" / "manifest.json").read_text())
-    assert manifest["details"]["road"] == "offline"
+    manifest = RunDirectory(str(copy)).manifest("answers/filtered")
+    assert manifest is not None and manifest.details["road"] == "offline"
