@@ -114,7 +114,7 @@ def _read_adapter(model: ServedModel, base_folder: str | None) -> _Adapter:
         base = local_folder(base) if not is_folder_or_address(base) else absolute(base)
     except UserError as error:
         raise UserError(
-            f"{model.folder} adapts {base}: {error}. Name its folder with --base-model"
+            f"{model.folder} adapts {base}: {str(error).rstrip('.')}. Name its folder with --base-model"
         ) from error
     return _Adapter(model, base, rank, _chat_template(model.folder) or _chat_template(base))
 
