@@ -26,9 +26,9 @@ from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.report.reporting import summary_table, write_report
 from alpagasus_ray.select.selecting import arm_settings, check_rubric, select
 from alpagasus_ray.serve.endpoint import Endpoint
-from alpagasus_ray.serve.engines import engines_of
+from alpagasus_ray.serve.engines import checked_engines
 from alpagasus_ray.serve.model_folder import ServedModel, models_named_by_folder
-from alpagasus_ray.serve.ports import check_invitation, check_port_free
+from alpagasus_ray.serve.ports import check_port_free
 from alpagasus_ray.train.tracking import check_trackers
 from alpagasus_ray.train.training import base_model, train
 
@@ -184,10 +184,9 @@ class Pipeline:
     @contextmanager
     def _serving(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:
         settings = self.recipe.serve
-        check_invitation(settings)
+        checked_engines(models, settings)
         require_key(settings.api_key_env)
         check_port_free(settings.host, settings.port)
-        engines_of(models, settings.base_model)
         # Imported here: Ray Serve takes seconds that a run with nothing to serve need not wait.
         from alpagasus_ray.serve.serving import serving
 

@@ -13,6 +13,7 @@ from alpagasus_ray.console import Console, plain_console
 from alpagasus_ray.corpus.toyworld import generate_rows
 from tests.loopback import LoopbackServer
 from tests.object_store import object_store
+from tests.shell import Shell
 from tests.small_demo import run_demo
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -62,6 +63,14 @@ def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Compl
     done = run_demo(run_dir)
     assert done.returncode == 0, done.stderr
     return run_dir, done
+
+
+@pytest.fixture(scope="module")
+def shell() -> Iterator[Shell]:
+    """A shell that has loaded nothing but the command line: a user's own start."""
+    started = Shell()
+    yield started
+    started.close()
 
 
 @pytest.fixture

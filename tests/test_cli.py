@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +18,9 @@ from tokenizers.models import WordLevel
 from alpagasus_ray import __version__
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
 from tests.loopback import LoopbackServer, error
+from tests.shell import Shell, complaint
 
-PROGRESS = ("corpus: ", "grade: ")
-"""What stages say of work that is done before something is found to be wrong."""
 GOOD_ROWS = [{"instruction": "Name a fruit.", "input": "", "output": "An apple."}]
-
-# Loads the package once and forks for every command: main() takes the terminal of its process.
-SHELL = """
-import importlib, json, os, signal, sys
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-from alpagasus_ray.cli import main
-
-def refuse_to_start(*args, **kwargs):
-    open("started.txt", "w").close()
-    os._exit(97)
-
-if "ray" in sys.modules:
-    sys.modules["ray"].init = refuse_to_start
-for line in sys.stdin:
-    command = json.loads(line)
-    child = os.fork()
-    if not child:
-        signal.alarm(300)
-        os.chdir(command["folder"])
-        os.environ.update(command["env"])
-        for number, name in ((0, os.devnull), (1, "stdout.txt"), (2, "stderr.txt")):
-            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
-        try:
-            code = main(command["arguments"])
-        except SystemExit as stop:
-            code = stop.code
-        sys.stdout.flush()
-        sys.stderr.flush()
-        loaded = {"ray", "torch", "transformers", "vllm", "openai"} & set(sys.modules)
-        with open("loaded.json", "w") as file:
-            json.dump(sorted(loaded), file)
-        os._exit(code or 0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
 
 WHOLE = """
 corpus: {data: good.json}
@@ -72,52 +34,6 @@ compare: {judge: answer-key, pairs: [[random, full]]}
 """
 """A recipe in which everything is there."""
 OWN_RUBRIC = "template: 'Rate the style of {output}'\nscale: [1, 10]\nreader: {pattern: 'Style: ([0-9]+)'}\n"
-
-
-@dataclass
-class Done:
-    """What became of a command."""
-
-    code: int
-    out: str
-    error: str
-    loaded: list[str]
-    """The heavy libraries that its process had loaded at the end."""
-
-
-class Shell:
-    """Runs commands of the package in a folder of their own."""
-
-    def __init__(self, *modules: str) -> None:
-        env = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SHELL, *modules],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**env, "COLUMNS": "100"},
-        )
-
-    def run(self, folder: Path, *arguments: str, **env: str) -> Done:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        command = {"folder": str(folder), "arguments": arguments, "env": env}
-        print(json.dumps(command), file=self._process.stdin, flush=True)
-        code = int(self._process.stdout.readline())
-        texts = [(folder / name).read_text() for name in ("stdout.txt", "stderr.txt")]
-        loaded = folder / "loaded.json"
-        return Done(code, *texts, json.loads(loaded.read_text()) if loaded.exists() else [])
-
-    def close(self) -> None:
-        self._process.communicate(timeout=300)
-
-
-@pytest.fixture(scope="module")
-def light() -> Iterator[Shell]:
-    """A shell that has loaded nothing but the command line: a user's own start."""
-    shell = Shell()
-    yield shell
-    shell.close()
 
 
 @pytest.fixture(scope="module")
@@ -150,17 +66,6 @@ def folder(tmp_path: Path) -> Path:
     (model / "model.safetensors").write_bytes(b"x")
     (tmp_path / "empty").mkdir()
     return tmp_path
-
-
-def complaint(folder: Path, done: Done) -> str:
-    """Return the one line that a user is told, without the program's name."""
-    assert not (folder / "started.txt").exists(), "Ray was to be started"
-    assert done.code == 2, done.error
-    assert done.out == ""
-    lines = [line for line in done.error.splitlines() if not line.startswith(PROGRESS)]
-    assert len(lines) == 1, done.error
-    assert lines[0].startswith("alpagasus: ")
-    return lines[0].removeprefix("alpagasus: ")
 
 
 @pytest.mark.parametrize(
@@ -206,8 +111,8 @@ def complaint(folder: Path, done: Done) -> str:
         (["select", "--arm", "a", "--full", "--top-k", "3"], "--top-k"),
     ],
 )
-def test_a_slip_is_told_without_a_wait(light: Shell, folder: Path, arguments: list[str], says: str) -> None:
-    done = light.run(folder, *arguments)
+def test_a_slip_is_told_without_a_wait(shell: Shell, folder: Path, arguments: list[str], says: str) -> None:
+    done = shell.run(folder, *arguments)
     assert says in complaint(folder, done)
     assert set(done.loaded) & {"torch", "transformers", "vllm"} == set()
 
@@ -224,8 +129,8 @@ def test_a_slip_is_told_without_a_wait(light: Shell, folder: Path, arguments: li
         ["--version"],
     ],
 )
-def test_what_needs_no_ray_does_not_load_it(light: Shell, folder: Path, arguments: list[str]) -> None:
-    assert light.run(folder, *arguments).loaded == []
+def test_what_needs_no_ray_does_not_load_it(shell: Shell, folder: Path, arguments: list[str]) -> None:
+    assert shell.run(folder, *arguments).loaded == []
 
 
 @pytest.mark.parametrize(
@@ -364,17 +269,17 @@ def test_a_name_with_brackets_is_told_as_it_stands(ready: Shell, folder: Path) -
 
 
 def test_an_estimate_leaves_no_trace_and_asks_nobody(
-    light: Shell, folder: Path, endpoint: LoopbackServer
+    shell: Shell, folder: Path, endpoint: LoopbackServer
 ) -> None:
     """No key, no Ray, no log, no recipe: it may be looked at before anything is decided."""
     before = {path for path in folder.rglob("*") if path.suffix != ".txt"}
     judge = ["--judge", "openai", "--model", "gpt-4o-mini", "--requests-per-minute", "30"]
-    done = light.run(folder, "estimate", "--data", "good.json", *judge)
+    done = shell.run(folder, "estimate", "--data", "good.json", *judge)
     assert (done.code, done.error, done.loaded) == (0, "", [])
     assert "to pay for         1\n" in done.out
     assert "$0.15 in" in done.out
     assert "30 requests a minute" in done.out
-    own = light.run(folder, "estimate", "--data", "good.json", "--base-url", endpoint.base_url, "--json")
+    own = shell.run(folder, "estimate", "--data", "good.json", "--base-url", endpoint.base_url, "--json")
     assert json.loads(own.out)["grade"]["cost_usd"] is None
     assert endpoint.asked.total() == 0
     after = {path for path in folder.rglob("*") if path.suffix != ".txt"}
@@ -392,9 +297,9 @@ def test_an_estimate_leaves_no_trace_and_asks_nobody(
     ],
 )
 def test_an_estimate_that_cannot_be_made_is_told(
-    light: Shell, folder: Path, arguments: list[str], says: str
+    shell: Shell, folder: Path, arguments: list[str], says: str
 ) -> None:
-    assert says in complaint(folder, light.run(folder, "estimate", *arguments))
+    assert says in complaint(folder, shell.run(folder, "estimate", *arguments))
 
 
 def test_a_rubric_from_a_file_is_asked_from_any_folder(
@@ -429,34 +334,34 @@ def test_flags_make_an_arm_that_the_run_keeps(ready: Shell, folder: Path, arm: s
     assert stored.arms[arm].selector == "full"
 
 
-def test_all_rows_are_an_arm_without_a_judge(light: Shell, folder: Path) -> None:
-    done = light.run(folder, "select", "--data", "good.json", "--arm", "all", "--full")
+def test_all_rows_are_an_arm_without_a_judge(shell: Shell, folder: Path) -> None:
+    done = shell.run(folder, "select", "--data", "good.json", "--arm", "all", "--full")
     assert done.code == 0, done.error
     assert json.loads((folder / done.out.strip()).read_text()) == GOOD_ROWS
-    other = light.run(folder, "select", "--data", "missing.json", "--arm", "none", "--full")
+    other = shell.run(folder, "select", "--data", "missing.json", "--arm", "none", "--full")
     assert (other.code, "missing.json" in other.error) == (2, True)
 
 
-def test_imported_reviews_need_no_key_and_an_arm_takes_its_share_of_them(light: Shell, folder: Path) -> None:
+def test_imported_reviews_need_no_key_and_an_arm_takes_its_share_of_them(shell: Shell, folder: Path) -> None:
     reviews = folder / "reviews.json"
     reviews.write_text(json.dumps([{"triplet": GOOD_ROWS[0], "review": "4.5\nRight."}]))
     data = ["--data", "good.json"]
-    done = light.run(folder, "grade", *data, "--import-reviews", "reviews.json", "--model", "chatgpt")
+    done = shell.run(folder, "grade", *data, "--import-reviews", "reviews.json", "--model", "chatgpt")
     assert (done.code, done.out, done.loaded) == (0, "runs/default/reviews/accuracy--chatgpt\n", []), (
         done.error
     )
-    done = light.run(folder, "select", "--arm", "best", "--keep-share", "0.5")
+    done = shell.run(folder, "select", "--arm", "best", "--keep-share", "0.5")
     assert json.loads((folder / done.out.strip()).read_text()) == GOOD_ROWS
     assert "score 4.5 or more, 100.00 % of the scored (50 % wanted)" in done.error
 
 
-def test_imported_reviews_are_not_taken_for_another_judges(light: Shell, folder: Path) -> None:
+def test_imported_reviews_are_not_taken_for_another_judges(shell: Shell, folder: Path) -> None:
     reviews = folder / "reviews.json"
     reviews.write_text(json.dumps([{"triplet": GOOD_ROWS[0], "review": "4.5\nRight."}]))
     data = ["--data", "good.json"]
-    light.run(folder, "grade", *data, "--import-reviews", "reviews.json", "--model", "chatgpt")
-    assert light.run(folder, "grade").code == 0, "the run knows its reviews"
-    assert "OPENAI_API_KEY" in complaint(folder, light.run(folder, "grade", "--model", "gpt-4o"))
+    shell.run(folder, "grade", *data, "--import-reviews", "reviews.json", "--model", "chatgpt")
+    assert shell.run(folder, "grade").code == 0, "the run knows its reviews"
+    assert "OPENAI_API_KEY" in complaint(folder, shell.run(folder, "grade", "--model", "gpt-4o"))
 
 
 def test_a_dry_run_shows_the_plan_and_does_nothing(ready: Shell, folder: Path) -> None:
@@ -479,12 +384,12 @@ def test_a_shipped_recipe_is_planned_with_data_and_a_model_of_ones_own(
         assert said in done.out
 
 
-def test_a_training_is_planned_without_ray_and_leaves_no_trace(light: Shell, folder: Path) -> None:
+def test_a_training_is_planned_without_ray_and_leaves_no_trace(shell: Shell, folder: Path) -> None:
     (folder / "reviews.json").write_text(json.dumps([{"triplet": GOOD_ROWS[0], "review": "4.5\nRight."}]))
-    light.run(
+    shell.run(
         folder, "grade", "--data", "good.json", "--import-reviews", "reviews.json", "--model", "chatgpt"
     )
-    light.run(folder, "select", "--arm", "a", "--full")
+    shell.run(folder, "select", "--arm", "a", "--full")
     sizes = dict.fromkeys(("hidden_size", "intermediate_size", "vocab_size"), 64)
     layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
     (folder / "model" / "config.json").write_text(json.dumps({**sizes, **layers}))
@@ -494,21 +399,21 @@ def test_a_training_is_planned_without_ray_and_leaves_no_trace(light: Shell, fol
     before = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
     plan = ("train", "--arm", "a", "--dry-run", "--model", "model", "--gpu", "l4")
     plan += ("--set", "train.global_batch_size=1")
-    done = light.run(folder, *plan)
+    done = shell.run(folder, *plan)
     assert (done.code, done.error, done.loaded) == (0, "", [])
     assert "2 x l4" in done.out and "memory per GPU" in done.out
-    told = json.loads(light.run(folder, *plan, "--json", "--gpu-usd-per-hour", "9").out)
+    told = json.loads(shell.run(folder, *plan, "--json", "--gpu-usd-per-hour", "9").out)
     assert (told["rows"], told["gpu"]["usd_per_hour"]) == (1, 9)
     after = {path: path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()}
     assert after == before
 
 
-def test_help_is_there_for_every_command(light: Shell, folder: Path) -> None:
-    assert light.run(folder, "--version").out.strip() == __version__
-    text = light.run(folder, "--help").out
+def test_help_is_there_for_every_command(shell: Shell, folder: Path) -> None:
+    assert shell.run(folder, "--version").out.strip() == __version__
+    text = shell.run(folder, "--help").out
     for command in ("demo", "run", "grade", "select", "train", "serve", "generate", "compare", "report"):
         assert command in text
-        done = light.run(folder, command, "--help")
+        done = shell.run(folder, command, "--help")
         assert (done.code, done.loaded) == (0, [])
         assert "--run-dir" in done.out
 

@@ -10,14 +10,7 @@ import pytest
 
 from alpagasus_ray.corpus.published_sets import PUBLISHED
 from tests.file_server import FileServer, Page
-from tests.test_cli import Shell, complaint
-
-
-@pytest.fixture(scope="module")
-def shell() -> Iterator[Shell]:
-    started = Shell()
-    yield started
-    started.close()
+from tests.shell import Shell, complaint
 
 
 @pytest.fixture

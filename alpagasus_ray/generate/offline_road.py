@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +57,7 @@ class OfflineRoad:
         asked = {key: Asked(reply, from_ledger=True) for key, reply in replies.lookup_many(keys).items()}
         progress.advance(sum(key in asked for key in keys))
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in asked}
-        numbered = list(missing)
+        numbered, times = list(missing), Counter(keys)
         rows = [
             _row(number, self.token_ids[key], missing[key].sampling) for number, key in enumerate(numbered)
         ]
@@ -66,7 +67,7 @@ class OfflineRoad:
                 asked[key] = outcome(row, missing[key].sampling, self.engine)
                 if (reply := asked[key].reply) is not None:
                     replies.record(key, reply, missing[key].model)
-                progress.advance(keys.count(key))
+                progress.advance(times[key])
         finally:
             replies.close()
         return [asked[key] for key in keys]

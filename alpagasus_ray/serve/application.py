@@ -13,9 +13,9 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_class, ingress_class
 from alpagasus_ray.serve.engine_settings import ingress_config, llm_config, uses_gpus
-from alpagasus_ray.serve.engines import Engine
+from alpagasus_ray.serve.engines import Engine, checked_engines
 from alpagasus_ray.serve.guard import Admission, Guard
-from alpagasus_ray.serve.serve_config import checked_engines, read_arguments
+from alpagasus_ray.serve.serve_config import read_arguments
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alpagasus_ray.serve.engines import Engine
-from alpagasus_ray.serve.model_folder import read_config
+from alpagasus_ray.serve.model_folder import absolute, read_config
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
@@ -34,9 +33,8 @@ def llm_config(
     engine: Engine, index: int, settings: ServeSettings, *, on_gpu: bool, server_class: type
 ) -> dict[str, Any]:
     """Return the fields of the engine's ray.serve.llm.LLMConfig; the index keeps deployment names apart."""
-    source = engine.folder if "://" in engine.folder else str(Path(engine.folder).resolve())
     return {
-        "model_loading_config": {"model_id": engine.model_id, "model_source": source},
+        "model_loading_config": {"model_id": engine.model_id, "model_source": absolute(engine.folder)},
         "lora_config": {"max_num_adapters_per_replica": len(engine.adapters)} if engine.adapters else None,
         "server_cls": server_class,
         "accelerator_config": {"kind": "gpu" if on_gpu else "cpu"},

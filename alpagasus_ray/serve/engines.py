@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.serve.model_folder import (
@@ -14,9 +14,14 @@ from alpagasus_ray.serve.model_folder import (
     absolute,
     check_adapter_folder,
     check_model_folder,
+    check_names_differ,
     is_adapter,
 )
 from alpagasus_ray.serve.model_sources import is_folder_or_address, local_folder
+from alpagasus_ray.serve.ports import check_invitation
+
+if TYPE_CHECKING:
+    from alpagasus_ray.recipe import ServeSettings
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's max_lora_rank may be."""
@@ -61,6 +66,16 @@ class _Adapter:
     chat_template: str | None
 
 
+def checked_engines(models: Sequence[ServedModel], settings: ServeSettings) -> tuple[Engine, ...]:
+    """Return the engines of the models.
+
+    Raises UserError where others could reach the endpoint without a key, or a folder cannot be served.
+    """
+    check_invitation(settings)
+    check_names_differ(models)
+    return engines_of(models, settings.base_model)
+
+
 def engines_of(models: Sequence[ServedModel], base_folder: str | None = None) -> tuple[Engine, ...]:
     """Return the engines that serve the models, each of which is looked at.
 
@@ -69,8 +84,9 @@ def engines_of(models: Sequence[ServedModel], base_folder: str | None = None) ->
 
     Raises UserError where a folder holds neither a model nor an adapter, or an adapter's base is not there.
     """
-    adapters = [_read_adapter(model, base_folder) for model in models if is_adapter(model.folder)]
-    whole = [model for model in models if not is_adapter(model.folder)]
+    alone = [model for model in models if is_adapter(model.folder)]
+    adapters = [_read_adapter(model, base_folder) for model in alone]
+    whole = [model for model in models if model not in alone]
     for folder in dict.fromkeys([*(model.folder for model in whole), *(one.base for one in adapters)]):
         check_model_folder(folder)
     groups: dict[tuple[str, str | None], list[_Adapter]] = {}
@@ -127,4 +143,6 @@ def _chat_template(folder: str) -> str | None:
     if not files.exists("tokenizer_config.json"):
         return None
     template = files.read_json("tokenizer_config.json").get("chat_template")
-    return template if template is None or isinstance(template, str) else json.dumps(template)
+    if isinstance(template, list):  # several by name, of which a plain chat takes this one
+        template = next((one.get("template") for one in template if one.get("name") == "default"), None)
+    return template if isinstance(template, str) else None

@@ -12,17 +12,15 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_files import parse_recipe
 from alpagasus_ray.recipe_section import holds_a_secret
 from alpagasus_ray.serve.engine_settings import APPLICATION
-from alpagasus_ray.serve.engines import Engine, engines_of
+from alpagasus_ray.serve.engines import checked_engines
 from alpagasus_ray.serve.model_folder import (
     ADAPTER_CONFIG,
     ModelFiles,
     ServedModel,
     absolute,
-    check_names_differ,
     is_adapter,
 )
 from alpagasus_ray.serve.model_sources import is_folder_or_address
-from alpagasus_ray.serve.ports import check_invitation
 from alpagasus_ray.serve.rayservice import SECRET, rayservice, settings_on_kubernetes
 
 if TYPE_CHECKING:
@@ -59,16 +57,6 @@ def write_serve_config(
         except OSError as error:
             raise UserError(f"--write-config {target}: {error.strerror}") from error
     return tuple(written)
-
-
-def checked_engines(models: Sequence[ServedModel], settings: ServeSettings) -> tuple[Engine, ...]:
-    """Return the engines of the models.
-
-    Raises UserError where others could reach the endpoint without a key, or a folder cannot be served.
-    """
-    check_invitation(settings)
-    check_names_differ(models)
-    return engines_of(models, settings.base_model)
 
 
 def serve_config(

@@ -24,10 +24,10 @@ from alpagasus_ray.serve.application import build_application
 from alpagasus_ray.serve.causes import cause_in_one_line
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, wait_until_answering
 from alpagasus_ray.serve.engine_settings import APPLICATION, deployment_name, shortage, uses_gpus
-from alpagasus_ray.serve.engines import Engine, engines_of
+from alpagasus_ray.serve.engines import Engine, checked_engines
 from alpagasus_ray.serve.guard import Admission
-from alpagasus_ray.serve.model_folder import ServedModel, check_names_differ
-from alpagasus_ray.serve.ports import address_to_ask, check_invitation, check_port_free, free_port
+from alpagasus_ray.serve.model_folder import ServedModel
+from alpagasus_ray.serve.ports import address_to_ask, check_port_free, free_port
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
@@ -57,10 +57,8 @@ def serving(
     Raises UserError when others could reach it without a key, a folder is no model, the port is taken, Serve
     runs already, a model cannot be loaded, or not all of them answer within `settings.startup_timeout_s`.
     """
-    check_invitation(settings)
+    engines = checked_engines(models, settings)
     key = require_key(settings.api_key_env)
-    check_names_differ(models)
-    engines = engines_of(models, settings.base_model)
     check_port_free(settings.host, settings.port)
     status = serve.status()
     if status.proxies or status.applications:

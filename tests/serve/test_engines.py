@@ -97,3 +97,12 @@ def test_a_base_that_is_no_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     with pytest.raises(UserError, match=r"config\.json is missing"):
         engines_of([make_adapter(tmp_path / "poet", tmp_path / "base")])
+
+
+def test_of_several_templates_the_default_is_the_adapters(tmp_path: Path) -> None:
+    make_model(tmp_path / "base", "plain")
+    poet = make_adapter(tmp_path / "poet", tmp_path / "base")
+    named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "chat"}]
+    (tmp_path / "poet" / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    (engine,) = engines_of([poet])
+    assert engine.chat_template == "chat"

@@ -14,28 +14,21 @@ from hypothesis import strategies as st
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import ServeSettings
+from alpagasus_ray.serve.engines import checked_engines
 from alpagasus_ray.serve.model_folder import ServedModel
 from alpagasus_ray.serve.rayservice import SECRET, settings_on_kubernetes
 from alpagasus_ray.serve.serve_config import (
     IMPORT_PATH,
-    checked_engines,
     read_arguments,
     serve_config,
     to_yaml,
     write_serve_config,
 )
 from tests.serve.test_engines import make_adapter, make_model
-from tests.test_cli import Shell, complaint
+from tests.shell import Shell, complaint
 
 KEY_ENV, KEY = "ALPAGASUS_TEST_KEY", "sk-the-owners-own"
 IMAGE = "registry.example.org/alpagasus:1"
-
-
-@pytest.fixture(scope="module")
-def shell() -> Iterator[Shell]:
-    started = Shell()
-    yield started
-    started.close()
 
 
 @pytest.fixture
