@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import yaml
 
+from alpagasus_ray.command_flags import JUDGE_FLAGS, Flags, add_settings
 from alpagasus_ray.commands import Context
 from alpagasus_ray.compare.out_folder import named_folder
 from alpagasus_ray.errors import UserError
@@ -16,14 +17,10 @@ from alpagasus_ray.errors import UserError
 SECTION = "agreement"
 
 
-def add_agreement_command(
-    add: Callable[..., argparse.ArgumentParser],
-    add_settings: Callable[[argparse.ArgumentParser, str, Any], None],
-    judge_flags: Mapping[str, Any],
-) -> None:
-    """Add the command; `add_settings` adds flags that are short names for a section's settings."""
+def add_agreement_command(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command."""
     command = add("agreement", agree, "how far a pairwise judge agrees with people's labels")
-    flags = {
+    flags: Flags = {
         "--labels": ("labels", str, "answers in pairs with people's labels: a file, a URI or a hub data set"),
         "--columns": (
             "columns",
@@ -33,7 +30,7 @@ def add_agreement_command(
         "--limit": ("limit", int, "use only the first so many rows"),
     }
     add_settings(command, SECTION, flags)
-    add_settings(command, "compare", judge_flags)
+    add_settings(command, "compare", JUDGE_FLAGS)
     command.add_argument("--out", help="where the figures go (RUN_DIR/agreement/LABELS--MODEL)")
 
 

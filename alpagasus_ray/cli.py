@@ -17,6 +17,7 @@ from alpagasus_ray import __version__, commands
 from alpagasus_ray.agreement_commands import add_agreement_command
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.benchmark_commands import add_benchmark
+from alpagasus_ray.command_flags import JUDGE_FLAGS, Flags, add_settings, split
 from alpagasus_ray.compare_commands import add_compare_flags, compare
 from alpagasus_ray.console import Console, plain_console, take_terminal
 from alpagasus_ray.errors import StoppedEarly, UserError
@@ -27,19 +28,6 @@ from alpagasus_ray.recipe_files import load_recipe, recipe_names
 
 DEFAULT_RUN_DIR = "runs/default"
 
-Flags = dict[str, tuple[str, Callable[[str], Any], str]]
-"""Recipe key within its section, type and help, by flag."""
-JUDGE_FLAGS: Flags = {
-    "--judge": ("judge", str, "openai (any compatible server), anthropic, or answer-key (the toy world's)"),
-    "--model": ("model", str, "the judge's model name"),
-    "--base-url": ("base_url", str, "an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"),
-    "--api-key-env": ("api_key_env", str, "the variable that holds the key (the provider's usual one)"),
-    "--max-concurrency": ("max_concurrency", int, "requests in flight"),
-    "--requests-per-minute": ("requests_per_minute", float, "the most requests in a minute"),
-    "--tokens-per-minute": ("tokens_per_minute", float, "the most tokens in a minute"),
-    "--max-cost-usd": ("max_cost_usd", float, "stop before more dollars than this are spent"),
-    "--reader": ("reader", str, "how a reply is read: robust, or original (the published code's)"),
-}
 READ_ONLY = ("estimate", "ledger", "testsets", "answers export")
 """Commands that leave no trace in the run directory; as `train --dry-run` and `serve --write-config`."""
 
@@ -85,24 +73,13 @@ def build_parser() -> Parser:
     _add_train(add("train", commands.train, "fine-tune a base model on an arm"))
     _add_serve(add("serve", commands.serve, "serve models behind one OpenAI-compatible endpoint"))
     _add_generate(add("generate", commands.generate, "answer the test sets with an arm's model"))
-    add_benchmark(add, _split)
-    comparison = add("compare", compare, "judge two arms' answers in both orders")
-    _add_settings(comparison, "compare", JUDGE_FLAGS)
-    add_compare_flags(comparison, _split)
+    add_benchmark(add)
+    add_compare_flags(add("compare", compare, "judge two arms' answers in both orders"))
     add("report", commands.report, "write the page that shows what happened")
-    add_agreement_command(add, _add_settings, JUDGE_FLAGS)
-    add_file_commands(subparsers, add, _split)
-    add_mt_bench_command(add, _add_settings, JUDGE_FLAGS, _split)
+    add_agreement_command(add)
+    add_file_commands(subparsers, add)
+    add_mt_bench_command(add)
     return parser
-
-
-def _add_settings(command: argparse.ArgumentParser, section: str, flags: Flags) -> None:
-    for flag, (key, kind, help) in flags.items():
-        command.add_argument(flag, type=kind, dest=f"{section}.{key}", help=f"{help} [{section}.{key}]")
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
 
 
 def _add_grade(command: argparse.ArgumentParser) -> None:
@@ -111,18 +88,18 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
         "--format": ("format", str, "auto, alpaca, dolly, chat, csv or parquet"),
         "--limit": ("limit", int, "grade only the first so many rows"),
     }
-    _add_settings(command, "corpus", data)
+    add_settings(command, "corpus", data)
     flags: Flags = {
-        "--rubric": ("rubric", _split, "accuracy, helpfulness or a FILE.yaml; several: separated by commas"),
+        "--rubric": ("rubric", split, "accuracy, helpfulness or a FILE.yaml; several: separated by commas"),
         "--import-reviews": ("import_reviews", str, "a file of recorded reviews: nothing is asked"),
     }
-    _add_settings(command, "grade", {**JUDGE_FLAGS, **flags})
+    add_settings(command, "grade", {**JUDGE_FLAGS, **flags})
 
 
 def _add_select(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arm", required=True, help="the arm's name")
     data: Flags = {"--data": ("data", str, "the rows, where none of them is to be graded first")}
-    _add_settings(command, "corpus", data)
+    add_settings(command, "corpus", data)
     how = command.add_mutually_exclusive_group()
     how.add_argument("--full", action="store_true", help="every row")
     how.add_argument("--threshold", type=float, help="rows with this score or more")
@@ -144,7 +121,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
         "--epochs": ("epochs", int, "passes over the arm"),
         "--learning-rate": ("learning_rate", float, "at its peak"),
     }
-    _add_settings(command, "train", flags)
+    add_settings(command, "train", flags)
     command.add_argument("--dry-run", action="store_true", help="show steps, memory and cost; do nothing")
     command.add_argument("--gpu", help="with --dry-run: plan for h100, h200, a100-80 (the default), l4, ...")
     command.add_argument("--gpu-usd-per-hour", type=float, help="with --dry-run: what such a GPU costs you")
@@ -159,7 +136,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
         "--api-key-env": ("api_key_env", str, "the environment variable that holds the endpoint's key"),
         "--base-model": ("base_model", str, "where the adapters' base model lies, if it has moved"),
     }
-    _add_settings(command, "serve", flags)
+    add_settings(command, "serve", flags)
     command.add_argument(
         "--write-config", metavar="FILE", help="serve nothing; write what `serve deploy` takes"
     )
@@ -169,10 +146,10 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
 def _add_generate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--arm", required=True, help="the arm's name")
     flags: Flags = {
-        "--testsets": ("testsets", _split, "JSONL files or names, such as koala,vicuna,my_prompts.jsonl"),
+        "--testsets": ("testsets", split, "JSONL files or names, such as koala,vicuna,my_prompts.jsonl"),
         "--base-url": ("base_url", str, "an endpoint that serves the arm already"),
     }
-    _add_settings(command, "generate", flags)
+    add_settings(command, "generate", flags)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

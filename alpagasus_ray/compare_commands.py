@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
+from alpagasus_ray.command_flags import JUDGE_FLAGS, Flags, add_settings, add_switch, split
 from alpagasus_ray.commands import Context, open_pipeline
 from alpagasus_ray.errors import UserError
 
 SECTION = "compare"
 
 
-def add_compare_flags(command: argparse.ArgumentParser, split: Callable[[str], list[str]]) -> None:
-    """Add the flags that are the comparison's own; `split` parts what is separated by commas."""
+def add_compare_flags(command: argparse.ArgumentParser) -> None:
+    """Add the flags of the command."""
+    add_settings(command, SECTION, JUDGE_FLAGS)
     command.add_argument("--a", metavar="ANSWERS", help="a folder of answers, or a model in the files given")
     command.add_argument(
         "--b", metavar="ANSWERS", help="whom to compare with; without both: the recipe's pairs"
@@ -24,33 +25,23 @@ def add_compare_flags(command: argparse.ArgumentParser, split: Callable[[str], l
         metavar="[SET=]FILE,...",
         help="the originals' answer files (SET_seed_0.json), in which --a and --b are names of models",
     )
-
-    def add(flag: str, key: str, help: str, **options: object) -> None:
-        command.add_argument(flag, dest=f"{SECTION}.{key}", help=f"{help} [{SECTION}.{key}]", **options)  # type: ignore[arg-type]
-
-    add("--baseline", "baseline", "compare all other arms with this one", metavar="ARM")
-    add("--all-pairs", "all_pairs", "compare every two arms", action="store_const", const=True)
-    add("--testsets", "testsets", "only these test sets, separated by commas", type=split, metavar="SETS")
-    add(
-        "--import-reviews",
-        "import_reviews",
-        "recorded reviews (FIRST-SECOND-SET.json, separated by commas): nothing is asked",
-        type=split,
-        metavar="FILES",
-    )
-    add(
-        "--escalate",
-        "escalate",
-        "a stronger judge for the prompts on which the orders disagree",
-        metavar="MODEL",
-    )
-    add(
-        "--early-stop",
-        "early_stop",
-        "stop once the difference is clear at this level",
-        type=float,
-        metavar="0.05",
-    )
+    flags: Flags = {
+        "--baseline": ("baseline", str, "the ARM that all others are compared with"),
+        "--testsets": ("testsets", split, "only these test sets, separated by commas"),
+        "--import-reviews": (
+            "import_reviews",
+            split,
+            "recorded reviews (FIRST-SECOND-SET.json, separated by commas): nothing is asked",
+        ),
+        "--escalate": ("escalate", str, "a stronger judge for the prompts on which the orders disagree"),
+        "--early-stop": (
+            "early_stop",
+            float,
+            "stop once the difference is clear at this level, such as 0.05",
+        ),
+    }
+    add_settings(command, SECTION, flags)
+    add_switch(command, SECTION, "--all-pairs", "all_pairs", "compare every two arms")
 
 
 def compare(context: Context) -> None:

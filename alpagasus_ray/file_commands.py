@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.cache import cache_folder
+from alpagasus_ray.command_flags import add_settings, split
 from alpagasus_ray.commands import Context
 from alpagasus_ray.corpus.fetching import fetch
 from alpagasus_ray.corpus.published_sets import CACHED, PUBLISHED, PublishedSet, find_published
@@ -18,12 +19,11 @@ from alpagasus_ray.generate.importing import import_answers
 
 Add = Callable[..., argparse.ArgumentParser]
 """What adds a command: its name, what it does, its help, and the parsers it belongs to."""
-FOLDER = "generate.testsets_folder"
-TESTSETS = "generate.testsets"
+SECTION = "generate"
 
 
-def add_file_commands(subparsers: Any, add: Add, split: Callable[[str], list[str]]) -> None:
-    """Add both commands; `split` parts what is separated by commas."""
+def add_file_commands(subparsers: Any, add: Add) -> None:
+    """Add both commands."""
     testsets = _group(subparsers, "testsets", "the paper's test sets: which are here, and fetching them")
     names = ", ".join(PUBLISHED)
     listed = add("list", list_testsets, "which of the paper's test sets are on this machine", testsets)
@@ -31,8 +31,8 @@ def add_file_commands(subparsers: Any, add: Add, split: Callable[[str], list[str
     fetched.add_argument("names", nargs="*", metavar="NAME", help=f"{names}; none: all four")
     fetched.add_argument("--base-url", help="a mirror: https://HOST/FOLDER with NAME_test_set.jsonl in it")
     for command in (listed, fetched):
-        command.add_argument(
-            "--folder", dest=FOLDER, metavar="FOLDER", help=f"a folder instead of the cache [{FOLDER}]"
+        add_settings(
+            command, SECTION, {"--folder": ("testsets_folder", str, "a folder instead of the cache")}
         )
 
     answers = _group(subparsers, "answers", "answers in the originals' form, SET_seed_0.json")
@@ -44,9 +44,7 @@ def add_file_commands(subparsers: Any, add: Add, split: Callable[[str], list[str
     given.add_argument("--folder", required=True, help="where the files go")
     given.add_argument("--arms", type=split, help="arms, separated by commas (all that have answers)")
     for command in (taken, given):
-        command.add_argument(
-            "--testsets", type=split, dest=TESTSETS, help=f"the sets' files or names [{TESTSETS}]"
-        )
+        add_settings(command, SECTION, {"--testsets": ("testsets", split, "the sets' files or names")})
 
 
 def list_testsets(context: Context) -> None:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from alpagasus_ray import commands
+from alpagasus_ray.command_flags import JUDGE_FLAGS, Flags, add_settings, split
 from alpagasus_ray.errors import UserError
 
-Flags = Mapping[str, tuple[str, Callable[[str], Any], str]]
-"""Recipe key within its section, type and help, by flag."""
 
-
-def add_mt_bench_command(
-    add: Callable[..., argparse.ArgumentParser],
-    add_settings: Callable[[argparse.ArgumentParser, str, Any], None],
-    judge_flags: Flags,
-    split: Callable[[str], list[str]],
-) -> None:
-    """Add the command; `judge_flags` are those of all judges, `split` parts what is separated by commas."""
+def add_mt_bench_command(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command."""
     command = add("mt-bench", commands.mt_bench, "MT-Bench: two turns a question, judged as FastChat does")
     flags: Flags = {
         "--arms": ("arms", split, "arms, separated by commas (all of the recipe)"),
@@ -30,7 +22,7 @@ def add_mt_bench_command(
         "--answers": ("answer_files", named_files, "NAME=FILE,...: models whose answers are there already"),
     }
     # FastChat's replies have a form of their own, and one reader.
-    judges = {flag: setting for flag, setting in judge_flags.items() if flag != "--reader"}
+    judges = {flag: setting for flag, setting in JUDGE_FLAGS.items() if flag != "--reader"}
     add_settings(command, "mt_bench", {**flags, **judges})
 
 

@@ -31,7 +31,7 @@ LAYERS = (
     ("mt_bench",),
     ("trained_models",),
     ("pipeline",),
-    ("commands",),
+    ("command_flags", "commands"),
     ("agreement_commands", "benchmark_commands", "compare_commands", "file_commands", "mt_bench_commands"),
     ("cli",),
 )
@@ -88,6 +88,7 @@ LATE = frozenset(
 PURE = (
     "artifacts",
     "benchmark_commands",
+    "command_flags",
     "commands",
     "console",
     "cli",
