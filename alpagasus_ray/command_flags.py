@@ -24,7 +24,7 @@ JUDGE_FLAGS: Flags = {
 def add_settings(command: argparse.ArgumentParser, section: str, flags: Flags) -> None:
     """Add flags, each a short name for a setting of the section."""
     for flag, (key, kind, help) in flags.items():
-        add_setting(command, section, flag, key, help, type=kind)
+        add_setting(command, section, flag, key, help, type=kind, metavar=key.upper())
 
 
 def add_setting(

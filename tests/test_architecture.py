@@ -73,10 +73,9 @@ LATE = frozenset(
         ("report.reporting", "report.training_figures"),
         ("benchmark.benchmarking", "benchmark.ray_tasks"),  # Ray, where a benchmark is missing
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
-        ("compare.asking", "judge.pool"),
         ("agreement_commands", "compare.judging_the_judge"),  # numpy and the judge's parts, as for `compare`
         ("agreement_commands", "ray_session"),
-        ("mt_bench.judging", "judge.pool"),
+        ("judge.rows_judge", "judge.pool"),
         ("generate.roads", "llm.openai_chat"),
         ("answering", "train.asked_tokens"),  # transformers, where answers are made
         ("answering", "generate.offline_road"),

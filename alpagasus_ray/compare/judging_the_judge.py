@@ -13,19 +13,19 @@ import pyarrow as pa
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.compare.agreement import JudgedPair, agreement
 from alpagasus_ray.compare.agreement_table import agreement_line, agreement_table
-from alpagasus_ray.compare.asking import PairJudge, rubric_of
+from alpagasus_ray.compare.asking import pair_judge, rubric_of
 from alpagasus_ray.compare.human_labels import HumanLabels, LabelledPair, read_human_labels
 from alpagasus_ray.compare.out_folder import refuse_others_files
-from alpagasus_ray.compare.verdicts import RULES, Scores, Verdict, decide
+from alpagasus_ray.compare.verdicts import FIRST, RULES, SWAPPED, Verdict, decide_judged, in_both_orders
 from alpagasus_ray.console import Console
-from alpagasus_ray.judge.jobs import Bill, Spending
+from alpagasus_ray.judge.jobs import Spending
+from alpagasus_ray.judge.rows_judge import RowsJudge
 from alpagasus_ray.llm.asking import failure_kind, num_passing
 from alpagasus_ray.manifests import Made, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import CompareSettings, Recipe
 from alpagasus_ray.schemas import AGREEMENT
 
-FIRST, SWAPPED = "first", "swapped"
 FIGURES, ROWS, SET_ASIDE = "agreement.json", "rows.parquet", "set_aside.json"
 
 
@@ -41,7 +41,7 @@ def judge_the_judge(
     assert wanted.labels is not None
     refuse_others_files(run, folder, "agreement")
     labels = read_human_labels(wanted.labels, wanted.columns, wanted.limit)
-    judging = _Judging(recipe, labels.pairs, ledger)
+    judge = pair_judge(recipe, settings, ledger, Spending())
     shaping = settings.model_dump(include={"reader", "num_resamples", "seed"})
     content = settings_hash({"pairs": list(map(astuple, labels.pairs)), "set_aside": labels.set_aside})
     _, worked = run.make(
@@ -54,36 +54,12 @@ def judge_the_judge(
             "labels": content,
         },
         {},
-        lambda: _judge(run, folder, labels, judging, settings, session, console),
-        check=judging.ask_first,
+        lambda: _judge(run, folder, labels, judge, settings, session, console),
+        check=lambda: judge.ask_first(judge_rows(labels.pairs)),
     )
     results = json.loads(run.read_text(f"{folder}/{FIGURES}"))
     console.say(agreement_line(results, settings.rule) + ("" if worked else " (done before)"))
     return agreement_table(results)
-
-
-class _Judging:
-    """The judge's part: all pairs, in both orders."""
-
-    def __init__(self, recipe: Recipe, pairs: Sequence[LabelledPair], ledger: str) -> None:
-        self._recipe, self._ledger = recipe, ledger
-        self._rows = judge_rows(pairs)
-
-    @property
-    def bill(self) -> Bill:
-        """What it has cost."""
-        return self._judge.bill
-
-    def ask_first(self) -> None:
-        """Raise UserError where the judge cannot be asked, while old figures are still there."""
-        self._judge = PairJudge(self._recipe, self._recipe.compare, self._ledger, Spending())
-        self._judge.ask_first(self._rows)
-
-    def judge(self, session: RaySession, console: Console) -> list[dict[str, Any]]:
-        """Return all judged rows; raises StoppedEarly where the dollars did not suffice for them."""
-        return [
-            row for chunk in self._judge.judged(self._rows, "agreement", session, console) for row in chunk
-        ]
 
 
 def judge_rows(pairs: Sequence[LabelledPair]) -> list[dict[str, Any]]:
@@ -91,43 +67,30 @@ def judge_rows(pairs: Sequence[LabelledPair]) -> list[dict[str, Any]]:
     return [
         {"pair": place, "order": order, "question": pair.question, "answer_1": one, "answer_2": two}
         for place, pair in enumerate(pairs)
-        for order, one, two in (
-            (FIRST, pair.answer_a, pair.answer_b),
-            (SWAPPED, pair.answer_b, pair.answer_a),
-        )
+        for order, one, two in in_both_orders(pair.answer_a, pair.answer_b)
     ]
 
 
 def verdicts_by_rule(num_pairs: int, judged: Iterable[Mapping[str, Any]]) -> dict[str, list[Verdict]]:
     """Return each rule's verdicts, in the order of the pairs; a failure where a judgment is not there."""
-    judgments = {(row["pair"], row["order"]): row for row in judged}
-    verdicts: dict[str, list[Verdict]] = {rule: [] for rule in RULES}
-    for place in range(num_pairs):
-        first, swapped = (judgments.get((place, order), {}) for order in (FIRST, SWAPPED))
-        failure = first.get("failure") or swapped.get("failure")
-        scores = _scores(first), _scores(swapped)
-        in_order = scores[1] and (scores[1][1], scores[1][0])
-        for rule, of_rule in verdicts.items():
-            of_rule.append(decide(str(place), scores[0], in_order, rule, failure=failure))
-    return verdicts
-
-
-def _scores(judgment: Mapping[str, Any]) -> Scores | None:
-    """Return the scores by slot."""
-    scores = judgment.get("scores")
-    return (scores[0], scores[1]) if scores else None
+    by_order: list[dict[str, Mapping[str, Any]]] = [{} for _ in range(num_pairs)]
+    for row in judged:
+        by_order[row["pair"]][row["order"]] = row
+    return {
+        rule: [decide_judged(str(place), rows, rule) for place, rows in enumerate(by_order)] for rule in RULES
+    }
 
 
 def _judge(
     run: RunDirectory,
     folder: str,
     labels: HumanLabels,
-    judging: _Judging,
+    judge: RowsJudge,
     settings: CompareSettings,
     session: RaySession,
     console: Console,
 ) -> Made:
-    judged = judging.judge(session, console)
+    judged = judge.all_judged(judge_rows(labels.pairs), "agreement", session, console)
     verdicts = verdicts_by_rule(len(labels.pairs), judged)
     rows = _table_rows(labels.pairs, verdicts, judged)
     run.write_table(f"{folder}/{ROWS}", pa.Table.from_pylist(rows, schema=AGREEMENT))
@@ -141,10 +104,10 @@ def _judge(
             "set_aside": len(labels.set_aside),
             "pairs": len(labels.pairs),
             "judgments": len(judged),
-            "asked": judging.bill.asked,
+            "asked": judge.bill.asked,
         },
         failures=failures,
-        cost_usd=judging.bill.cost,
+        cost_usd=judge.bill.cost,
         details={
             "judge_model": settings.model,
             "passing_failures": num_passing(failures),

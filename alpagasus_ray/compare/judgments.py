@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from alpagasus_ray.compare.asking import PairJudge
+from alpagasus_ray.compare.asking import pair_judge
 from alpagasus_ray.compare.pairing import Key, Pairing, key_of, verdict_of
 from alpagasus_ray.compare.sequential import SequentialSignTest
 from alpagasus_ray.console import Console
 from alpagasus_ray.judge.jobs import Bill, Spending
+from alpagasus_ray.judge.rows_judge import RowsJudge
 from alpagasus_ray.llm.asking import NOT_ASKED, failure_kind
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import CompareSettings, Recipe
@@ -71,15 +72,15 @@ def judge_together(
 ) -> dict[Pair, Judged]:
     """Return the recipe's judge's answers on several pairs of models, who is asked about all of them at once.
 
-    Raises UserError and StoppedEarly as PairJudge does.
+    Raises UserError and StoppedEarly as RowsJudge does.
     """
     pairs, settings = list(pairings), recipe.compare
     rows = [{"pair": place, **row} for place, pair in enumerate(pairs) for row in pairings[pair].rows]
     if settings.escalate is not None:
         # Its key and its name are looked at before the weaker one is paid for.
         stronger = settings.model_copy(update={"model": settings.escalate})
-        PairJudge(recipe, stronger, ledger, spending).ask_first(rows)
-    judge = PairJudge(recipe, settings, ledger, spending)
+        pair_judge(recipe, stronger, ledger, spending).ask_first(rows)
+    judge = pair_judge(recipe, settings, ledger, spending)
     judge.ask_first(rows)
     judged = {pair: Judged(Bill(judge.bill.price)) for pair in pairs}
     for chunk in judge.judged(rows, f"compare {len(pairs)} pairs", session, console):
@@ -104,7 +105,7 @@ class AskedJudge:
         """`judged`: what the judge has said before; the stronger one is asked all the same."""
         self._recipe, self._settings, self._pairing, self._ledger = recipe, recipe.compare, pairing, ledger
         self._spending, self._judged = spending, judged
-        self._judges: list[PairJudge] = []
+        self._judges: list[RowsJudge] = []
 
     @property
     def cost_usd(self) -> float | None:
@@ -126,7 +127,7 @@ class AskedJudge:
         models = [None if self._judged else self._settings.model, self._settings.escalate]
         for model in filter(None, models):
             settings = self._settings.model_copy(update={"model": model})
-            self._judges.append(PairJudge(self._recipe, settings, self._ledger, self._spending))
+            self._judges.append(pair_judge(self._recipe, settings, self._ledger, self._spending))
             self._judges[-1].ask_first(self._pairing.rows)
 
     def collect(self, what: str, session: RaySession, console: Console) -> Collected:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alpagasus_ray.compare.verdicts import Scores, Verdict, decide
+from alpagasus_ray.compare.verdicts import FIRST, SWAPPED, Verdict, decide_judged, in_both_orders
 from alpagasus_ray.corpus.answers import Answer
 from alpagasus_ray.corpus.testsets import POOLED
 from alpagasus_ray.corpus.triplets import seeded_draw
@@ -18,7 +18,6 @@ Key = tuple[str, str]
 """Test set and prompt id."""
 Texts = dict[str, str | None]
 """The judge's reply in each order: first_text, swapped_text."""
-FIRST, SWAPPED = "first", "swapped"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _add(pairing: Pairing, testset: str, prompt_id: str, a: Answer | None, b: An
     if a.prompt != b.prompt:
         raise UserError(f"{testset}: the prompt {prompt_id} is not the same for both models")
     pairing.lengths[testset, prompt_id] = len(a.text), len(b.text)
-    for order, one, two in ((FIRST, a, b), (SWAPPED, b, a)):
+    for order, one, two in in_both_orders(a, b):
         pairing.rows.append(
             {
                 "testset": testset,
@@ -137,16 +136,14 @@ def verdict_of(
     Where a judgment is unreadable or missing it is a failure with its reason.
     """
     judgments = {row["order"]: row for row in judged}
-    first, swapped = judgments.get(FIRST, {}), judgments.get(SWAPPED, {})
-    failure = pairing.unpaired.get(key) or first.get("failure") or swapped.get("failure")
-    verdict = decide(
+    verdict = decide_judged(
         key[1],
-        _scores(first),
-        _scores(swapped, swap=True),
+        judgments,
         rule,
-        failure=failure,
+        failure=pairing.unpaired.get(key),
         category=pairing.categories[key],
     )
+    first, swapped = (judgments.get(order, {}) for order in (FIRST, SWAPPED))
     return verdict, {"first_text": first.get("text"), "swapped_text": swapped.get("text")}
 
 
@@ -161,12 +158,3 @@ def verdict_rows(
     for key in pairing.categories:
         verdicts.setdefault(key[0], []).append(verdict_of(pairing, key, judgments.get(key, ()), rule))
     return verdicts
-
-
-def _scores(judgment: Mapping[str, Any], swap: bool = False) -> Scores | None:
-    """Return the scores in the order (A, B)."""
-    scores = judgment.get("scores")
-    if not scores:
-        return None
-    slot_1, slot_2 = scores
-    return (slot_2, slot_1) if swap else (slot_1, slot_2)

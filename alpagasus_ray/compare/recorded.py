@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alpagasus_ray.compare.pairing import FIRST, Answers, Pairing
+from alpagasus_ray.compare.pairing import Answers, Pairing
+from alpagasus_ray.compare.verdicts import FIRST
 from alpagasus_ray.corpus.answers import Answer
 from alpagasus_ray.corpus.original_answers import answers_in_rows, models_in_rows, prompts_in_rows, read_rows
 from alpagasus_ray.corpus.testsets import Prompt

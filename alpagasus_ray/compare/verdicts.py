@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from alpagasus_ray.errors import UserError, nearest
 
@@ -14,6 +14,9 @@ Scores = tuple[float, float]
 """The scores of (A, B), in this order whichever slot each answer stood in."""
 Rule = Callable[[int, int], Outcome]
 """Takes who won each judgment (1: A, 0: nobody, -1: B) and names the outcome."""
+FIRST, SWAPPED = "first", "swapped"
+"""The orders in which a prompt is judged: A in slot 1, then B."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class Verdict:
     failure: str | None
     """Why there is no outcome; None where there is one."""
     category: str | None = None
+
+
+def in_both_orders(a: T, b: T) -> tuple[tuple[str, T, T], tuple[str, T, T]]:
+    """Return, for each order, its name and what stands in slot 1 and in slot 2."""
+    return (FIRST, a, b), (SWAPPED, b, a)
 
 
 def winner(scores: Scores) -> int:
@@ -88,6 +96,30 @@ def decide(
         outcome=RULES[rule](*winners),
         flipped=winners[0] * winners[1] < 0,
         failure=None,
+        category=category,
+    )
+
+
+def decide_judged(
+    prompt_id: str,
+    judged: Mapping[str, Mapping[str, Any]],
+    rule: str = "paper",
+    *,
+    failure: str | None = None,
+    category: str | None = None,
+) -> Verdict:
+    """Return the verdict of judged rows by order, each with its scores by slot, or with its failure.
+
+    `failure` is why a prompt could not be judged, where that is known; see decide for the rest.
+    """
+    rows = [judged.get(order, {}) for order in (FIRST, SWAPPED)]
+    first, swapped = (row.get("scores") for row in rows)
+    return decide(
+        prompt_id,
+        (first[0], first[1]) if first else None,
+        (swapped[1], swapped[0]) if swapped else None,
+        rule,
+        failure=failure or next((row["failure"] for row in rows if row.get("failure")), None),
         category=category,
     )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from alpagasus_ray.console import Console
 from alpagasus_ray.judge.jobs import Bill, Spending, judge_job
 from alpagasus_ray.judge.mt_bench_prompts import MT_BENCH_RUBRICS
-from alpagasus_ray.judge.providers import judge_key
+from alpagasus_ray.judge.rows_judge import RowsJudge
 from alpagasus_ray.judge.rubric_sets import CHOICE
 from alpagasus_ray.manifests import settings_hash
 from alpagasus_ray.mt_bench.bench import Bench
@@ -21,35 +20,23 @@ class Judging:
     """All rows of one artifact, and the asking about them."""
 
     def __init__(self, bench: Bench, mode: str, rows: Sequence[dict[str, Any]], spending: Spending) -> None:
-        self._settings, self._rows, self._spending = bench.settings, rows, spending
-        self._rubrics = MT_BENCH_RUBRICS[mode]
+        self._rows, self._rubrics = rows, MT_BENCH_RUBRICS[mode]
         ledger = bench.recipe.ledger or bench.run.ledger
-        self._job = judge_job(bench.recipe, self._settings, self._rubrics, self._rubrics.reader, ledger)
+        job = judge_job(bench.recipe, bench.settings, self._rubrics, self._rubrics.reader, ledger)
+        self._judge = RowsJudge(job, spending)
 
     @property
     def bill(self) -> Bill:
         """What it has cost."""
-        return self._pool.bill
+        return self._judge.bill
 
     def ask_first(self) -> None:
         """Raise UserError where the judge cannot be asked, while old judgments are still there."""
-        # Imported here: it brings Ray and the judge's SDK, seconds that finished work need not wait.
-        from alpagasus_ray.judge.pool import JudgePool
-
-        judge_key(self._settings)
-        self._pool = JudgePool(replace(self._job, stop_unreadable=True), self._spending)
-        if self._rows:
-            self._pool.ask_first(self._rows)
+        self._judge.ask_first(self._rows)
 
     def judge(self, what: str, session: RaySession, console: Console) -> list[dict[str, Any]]:
         """Return all judged rows; raises StoppedEarly where the dollars did not suffice for them."""
-        if not self._rows:
-            return []
-        session.connect()
-        with console.progress(what, len(self._rows), "judgments") as progress:
-            judged = [row for chunk in self._pool.judge(self._rows, progress) for row in chunk]
-        self.bill.raise_if_stopped(what, len(self._rows), self._settings.max_cost_usd)
-        return judged
+        return self._judge.all_judged(self._rows, what, session, console)
 
     def prompt(self, row: Mapping[str, Any]) -> str:
         """Return the user's message that a row was judged by."""

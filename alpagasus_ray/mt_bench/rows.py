@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alpagasus_ray.compare.verdicts import in_both_orders
 from alpagasus_ray.corpus.mt_bench import Conversation, Conversations, Question
 from alpagasus_ray.judge.mt_bench_prompts import MT_BENCH_RUBRICS, PAIRWISE, SINGLE, prompt_name
 from alpagasus_ray.judge.rubric_sets import CHOICE
 
 TURNS = (1, 2)
-FIRST, SWAPPED = "first", "swapped"
 Place = tuple[str, int]
 """A question's key and the turn."""
 
@@ -35,7 +35,7 @@ def pair_rows(
     """Return two rows, one in each order, for each turn that both models answered."""
     rows = []
     for question, turn in _places(questions, a, b):
-        for order, one, two in ((FIRST, a, b), (SWAPPED, b, a)):
+        for order, one, two in in_both_orders(a, b):
             own: dict[str, str] = {}
             for slot, conversations in (("a", one), ("b", two)):
                 answer = conversations[question.key].turns

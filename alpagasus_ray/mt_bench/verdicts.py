@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alpagasus_ray.compare.verdicts import Scores, decide, winner
+from alpagasus_ray.compare.verdicts import FIRST, SWAPPED, decide_judged, winner
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import describe_failures
 from alpagasus_ray.corpus.mt_bench import Question
@@ -21,11 +21,13 @@ from alpagasus_ray.mt_bench.answers import read_answers
 from alpagasus_ray.mt_bench.bench import Bench
 from alpagasus_ray.mt_bench.figures import Bootstrap, Compared, outcomes
 from alpagasus_ray.mt_bench.judging import Judging, shaping, tokens, write_lines
-from alpagasus_ray.mt_bench.rows import FIRST, SWAPPED, TURNS, num_turns, pair_rows
+from alpagasus_ray.mt_bench.rows import TURNS, Place, num_turns, pair_rows
 from alpagasus_ray.ray_session import RaySession
 
 STAGE = "mt-bench verdicts"
 RULE = "mt-bench"
+ByPlace = dict[Place, dict[str, Mapping[str, Any]]]
+"""Judged rows by question and turn, and then by order."""
 WINNERS = {1: "model_1", 0: "tie", -1: "model_2"}
 """FastChat's words for who won a judgment."""
 
@@ -71,9 +73,11 @@ class _Comparing:
         """Fill the folder."""
         settings = self._bench.settings
         judged = self.judging.judge(f"mt-bench {'/'.join(self._names)}", session, console)
-        by_place = {(row["question_id"], row["turn"], row["order"]): row for row in judged}
+        by_place: ByPlace = {}
+        for row in judged:
+            by_place.setdefault((row["question_id"], row["turn"]), {})[row["order"]] = row
         compared = [
-            self._compared(question, turn, *(by_place.get((question.key, turn, o)) for o in (FIRST, SWAPPED)))
+            self._compared(question, turn, by_place.get((question.key, turn), {}))
             for question in self._bench.questions
             for turn in TURNS
         ]
@@ -85,32 +89,17 @@ class _Comparing:
         write_lines(self._bench, self.folder, self._lines(compared, by_place))
         return self._made(compared, judged, results)
 
-    def _compared(
-        self,
-        question: Question,
-        turn: int,
-        first: Mapping[str, Any] | None,
-        swapped: Mapping[str, Any] | None,
-    ) -> Compared:
+    def _compared(self, question: Question, turn: int, judged: Mapping[str, Mapping[str, Any]]) -> Compared:
         silent = [
             name
             for name, answers in zip(self._names, self._answers, strict=True)
             if num_turns(answers.get(question.key)) < turn
         ]
-        failures = [row["failure"] for row in (first, swapped) if row is not None and row["failure"]]
-        verdict = decide(
-            question.key,
-            _scores(first),
-            _scores(swapped, swap=True),
-            RULE,
-            failure=f"no answer: {' and '.join(silent)}" if silent else next(iter(failures), None),
-            category=question.category,
-        )
+        failure = f"no answer: {' and '.join(silent)}" if silent else None
+        verdict = decide_judged(question.key, judged, RULE, failure=failure, category=question.category)
         return Compared(question.key, question.category, turn, verdict)
 
-    def _lines(
-        self, compared: Sequence[Compared], by_place: Mapping[tuple[str, int, str], Mapping[str, Any]]
-    ) -> dict[str, list[dict[str, Any]]]:
+    def _lines(self, compared: Sequence[Compared], by_place: ByPlace) -> dict[str, list[dict[str, Any]]]:
         """Return the verdicts in the form of FastChat's play_a_match_pair, what failed beside them."""
         ids = {question.key: question.id for question in self._bench.questions}
         prompts = {
@@ -124,10 +113,11 @@ class _Comparing:
                 "model_2": self._names[1],
                 "turn": one.turn,
             }
-            places = [(one.question_id, one.turn, order) for order in (FIRST, SWAPPED)]
+            place = one.question_id, one.turn
+            rows = by_place.get(place, {})
             texts = {
-                f"g{game}_judgment": by_place.get(place, {}).get("text")
-                for game, place in enumerate(places, start=1)
+                f"g{game}_judgment": rows.get(order, {}).get("text")
+                for game, order in enumerate((FIRST, SWAPPED), start=1)
             }
             first, swapped = one.verdict.first, one.verdict.swapped
             if first is None or swapped is None:
@@ -138,9 +128,9 @@ class _Comparing:
                     **common,
                     "g1_winner": WINNERS[winner(first)],
                     "g2_winner": WINNERS[winner(swapped)],
-                    "judge": [self._bench.settings.model, by_place[places[0]][CHOICE]],
-                    "g1_user_prompt": prompts[places[0]],
-                    "g2_user_prompt": prompts[places[1]],
+                    "judge": [self._bench.settings.model, rows[FIRST][CHOICE]],
+                    "g1_user_prompt": prompts[*place, FIRST],
+                    "g2_user_prompt": prompts[*place, SWAPPED],
                     **texts,
                     "tstamp": time.time(),
                 }
@@ -165,11 +155,3 @@ class _Comparing:
                 **tokens(judged),
             },
         )
-
-
-def _scores(row: Mapping[str, Any] | None, swap: bool = False) -> Scores | None:
-    """Return the scores in the order (A, B)."""
-    if row is None or not row["scores"]:
-        return None
-    slot_1, slot_2 = row["scores"]
-    return (slot_2, slot_1) if swap else (slot_1, slot_2)
