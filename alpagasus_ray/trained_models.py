@@ -80,7 +80,8 @@ class TrainedModels:
         with self._serving([ServedModel(*one) for one in folders.items()]) as endpoint:
             for generation in missing:
                 check_token_parity(endpoint, generation, folders[generation.arm])
-                generation.make(EndpointRoad(endpoint.base_url, endpoint.api_key, settings), self.console)
+                road = EndpointRoad(endpoint.base_url, endpoint.api_key, settings, is_ours=True)
+                generation.make(road, self.console)
 
     @cached_property
     def benchmarks(self) -> Benchmarks:

@@ -112,7 +112,7 @@ def by_vllm(
 
 def by_endpoint(endpoint: Endpoint, requests: Sequence[Request], in_flight: int, folder: Path) -> float:
     """Return the tokens a second of our client."""
-    road = EndpointRoad(endpoint.base_url, None, GenerateSettings(max_concurrency=in_flight))
+    road = EndpointRoad(endpoint.base_url, None, GenerateSettings(max_concurrency=in_flight), is_ours=True)
     with tempfile.TemporaryDirectory(dir=folder) as replies:
         started_s = time.perf_counter()
         answers = road(requests, Ledger(replies), Clock(len(requests)))

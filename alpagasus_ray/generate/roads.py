@@ -10,6 +10,7 @@ from alpagasus_ray.console import Progress
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits
 from alpagasus_ray.llm.chat import EndpointError, Request
+from alpagasus_ray.llm.concurrency import START
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.recipe import GenerateSettings
 
@@ -29,8 +30,13 @@ class Road(Protocol):
 class EndpointRoad:
     """Through an OpenAI-compatible endpoint. One event loop keeps it busy."""
 
-    def __init__(self, base_url: str, api_key: str | None, settings: GenerateSettings) -> None:
+    def __init__(
+        self, base_url: str, api_key: str | None, settings: GenerateSettings, *, is_ours: bool = False
+    ) -> None:
+        """`is_ours`: nobody else asks it, so it gets all requests at once that it may have."""
         self._base_url, self._api_key, self._settings = base_url, api_key, settings
+        most = settings.max_concurrency
+        self._limits = AskingLimits(most, settings.max_retries, start_concurrency=most if is_ours else START)
 
     def __call__(self, requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
         """Return what became of each request, as Road says."""
@@ -44,7 +50,7 @@ class EndpointRoad:
 
         settings = self._settings
         model = OpenAIChat(self._base_url, self._api_key, settings.timeout_s)
-        asker = Asker(model, replies, AskingLimits(settings.max_concurrency, settings.max_retries))
+        asker = Asker(model, replies, self._limits)
 
         async def ask(request: Request) -> Asked:
             asked = await asker.ask(request)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from alpagasus_ray.llm.allowance import Allowance, SpendingLimitError, Usage, own_dealer
 from alpagasus_ray.llm.budget import Limits, Want
 from alpagasus_ray.llm.chat import PASSING_KINDS, ChatModel, EndpointError, Reply, ReplyError, Request
-from alpagasus_ray.llm.concurrency import AdaptiveConcurrency
+from alpagasus_ray.llm.concurrency import START, AdaptiveConcurrency
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.prices import Price
 from alpagasus_ray.llm.retrying import Breaker, Tries
@@ -42,6 +42,8 @@ class AskingLimits:
     max_retries: int = 0
     price: Price | None = None
     """None: not known, and no dollars are counted."""
+    start_concurrency: int = START
+    """Requests in flight at first: an endpoint that is nobody else's can have all of them."""
 
 
 class _Call:
@@ -80,7 +82,7 @@ class Asker:
         self._limits = limits
         self._allowance = allowance or Allowance(own_dealer(), Limits(), "alone")
         self._model.on_limits = self._allowance.see
-        self._concurrency = AdaptiveConcurrency(limits.max_concurrency)
+        self._concurrency = AdaptiveConcurrency(limits.max_concurrency, limits.start_concurrency)
         self._breaker = Breaker()
         self._pending: dict[str, _Call] = {}
         self._refused: EndpointError | None = None

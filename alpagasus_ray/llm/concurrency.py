@@ -19,14 +19,14 @@ MIN_ROUND_REPLIES = 8
 class AdaptiveConcurrency:
     """Slots for requests, as many as the endpoint can take and `most` at most.
 
-    It starts with START and doubles a round (TCP's slow start, RFC 5681, section 3.1) until the endpoint is
+    It starts with `start` and doubles a round (TCP's slow start, RFC 5681, section 3.1) until the endpoint is
     too busy; then it cuts, and grows by one a round. It grows only while all slots are taken: idle ones
     prove nothing.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, start: int = START) -> None:
         self._most = most
-        self._limit = float(min(most, START))
+        self._limit = float(min(most, start))
         self._in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_starting = True

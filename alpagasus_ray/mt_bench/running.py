@@ -84,4 +84,5 @@ def _answer(bench: Bench, missing: Sequence[ArmAnswers], serving: Serving, conso
     with serving([ServedModel(*one) for one in folders.items()]) as endpoint:
         for one in missing:
             check_token_parity(endpoint, one, folders[one.arm])
-            one.make(EndpointRoad(endpoint.base_url, endpoint.api_key, settings), console)
+            road = EndpointRoad(endpoint.base_url, endpoint.api_key, settings, is_ours=True)
+            one.make(road, console)

@@ -82,6 +82,17 @@ def only_after(times: int, answer: Callable[[], Any]) -> Callable[[Body, int], A
     return fault
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_an_endpoint_of_our_own_gets_all_prompts_at_once(bench: Bench, is_ours: bool) -> None:
+    bench.testsets(mine=[{"id": str(i), "prompt": f"Number {i}?"} for i in range(64)])
+    bench.endpoint.latency_s = 0.3
+    generation = bench.generation(max_concurrency=64)
+    generation.make(
+        EndpointRoad(bench.endpoint.base_url, None, generation.settings, is_ours=is_ours), bench.console
+    )
+    assert (bench.endpoint.max_in_flight == 64) is is_ours
+
+
 def test_every_prompt_of_every_test_set_is_answered(bench: Bench) -> None:
     manifest = bench.make()
     assert {name: manifest.counts[name] for name in ("answers", "koala", "sinstruct")} == {

@@ -110,3 +110,8 @@ def test_first_come_first_served_and_a_cancelled_one_frees_its_place() -> None:
         return order
 
     assert run(ask()) == [0, 1, 3, 4]
+
+
+def test_an_endpoint_of_ones_own_gets_all_at_once() -> None:
+    assert run(ask_many(AdaptiveConcurrency(200), 200, lambda: False)) < 200
+    assert run(ask_many(AdaptiveConcurrency(200, start=200), 200, lambda: False)) == 200
