@@ -49,7 +49,7 @@ def agree(context: Context) -> None:
         run, folder = named_folder(out)
     with nullcontext() if out is not None else run.locked(), RaySession(context.logs) as session:
         table = judge_the_judge(run, folder, recipe, ledger, session, context.console)
-    context.console.result(f"{table}\n\n{out or f'{run.uri}/{folder}'}/agreement.json")
+    context.console.result(f"{table}\n\n{out or run.shown(folder)}/agreement.json")
 
 
 def _mapping(text: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from alpagasus_ray.corpus.testsets import TestSet
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.chat import Request
+from alpagasus_ray.model_sources import local_folder
 from alpagasus_ray.serve.endpoint import Endpoint, seen_token_ids
 from alpagasus_ray.serve.engine_settings import (
     engine_arguments,
@@ -18,7 +19,6 @@ from alpagasus_ray.serve.engine_settings import (
 )
 from alpagasus_ray.serve.engines import engines_of
 from alpagasus_ray.serve.model_folder import ServedModel, end_token_ids, read_config
-from alpagasus_ray.serve.model_sources import local_folder
 
 if TYPE_CHECKING:
     from alpagasus_ray.generate.offline_road import OfflineEngine, OfflineRoad

@@ -41,18 +41,6 @@ class RunDirectory(Storage, RunPaths):
         address, mark, options = self.uri.partition("?")
         return f"{address.rstrip('/').rpartition('/')[0]}/ledger{mark}{options}"
 
-    def local_path(self, relative: str) -> Path:
-        """Return the path for libraries that only know local files.
-
-        Raises UserError where the run directory is an object store.
-        """
-        if not self.is_local:
-            raise UserError(
-                f"{relative} needs a run directory on a (shared) file system: {self.uri} is an object store. "
-                "Use --run-dir with a folder that every node can reach."
-            )
-        return Path(self.path(relative))
-
     # Reading and writing.
     def write_table(self, relative: str, table: pa.Table, rows_per_group: int | None = None) -> None:
         """Write a Parquet file in one step; a group of rows can be read without the others."""
@@ -66,13 +54,17 @@ class RunDirectory(Storage, RunPaths):
         tables = [pq.read_table(self.path(f"{folder}/{name}"), filesystem=self.filesystem) for name in files]
         return pa.concat_tables(tables)
 
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder, if it is there."""
+        if self.exists(folder):
+            self.filesystem.delete_dir(self.path(folder))
+
     def clear(self, folder: str) -> None:
         """Remove a folder's artifact, its manifest first, so that no moment shows a false one."""
         manifest = self.path(f"{folder}/{MANIFEST}")
         if self.exists(f"{folder}/{MANIFEST}"):
             self.filesystem.delete_file(manifest)
-        if self.exists(folder):
-            self.filesystem.delete_dir(self.path(folder))
+        self.remove_folder(folder)
         self.filesystem.create_dir(self.path(folder), recursive=True)
 
     @contextmanager
@@ -104,14 +96,14 @@ class RunDirectory(Storage, RunPaths):
             return None
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"{self.uri}/{folder}/{MANIFEST} cannot be read ({error}): remove the folder to make it anew"
+                f"{self.shown(folder)}/{MANIFEST} cannot be read ({error}): remove the folder to make it anew"
             ) from error
 
     def require(self, folder: str, command: str) -> Manifest:
         """Return a committed folder's manifest; raises UserError that names the command to run first."""
         manifest = self.manifest(folder)
         if manifest is None:
-            raise UserError(f"{self.uri}/{folder} is not there yet: run `alpagasus {command}` first")
+            raise UserError(f"{self.shown(folder)} is not there yet: run `alpagasus {command}` first")
         return manifest
 
     def committed(

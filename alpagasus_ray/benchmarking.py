@@ -10,9 +10,10 @@ from alpagasus_ray.benchmark.benchmarking import Benchmarks
 from alpagasus_ray.benchmark.endpoint_model import Target
 from alpagasus_ray.console import Console
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.model_sources import ModelFiles
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.engines import engines_of
-from alpagasus_ray.serve.model_folder import ModelFiles, ServedModel, read_config
+from alpagasus_ray.serve.model_folder import ServedModel, read_config
 from alpagasus_ray.serve.sharing import Open
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def do_benchmarks(
         connect()
         console.say(f"benchmark: asking {recipe.benchmark.base_url} (benchmark.base_url)")
         return benchmarks.make(targets, console)
-    folders = {arm: str(run.local_path(run.model(arm))) for arm in todo}
+    folders = {arm: run.child_uri(run.model(arm)) for arm in todo}
     with serving([ServedModel(*one) for one in folders.items()]) as endpoint:
         return benchmarks.make(served_targets(folders, endpoint, recipe.serve), console)
 
@@ -71,10 +72,10 @@ def targets_elsewhere(run: RunDirectory, recipe: Recipe, arms: Sequence[str]) ->
     require_key(settings.api_key_env)
     targets = []
     for arm in arms:
-        folder = settings.tokenizer or (str(run.local_path(run.model(arm))) if run.is_local else None)
-        if folder is None or not ModelFiles(folder).exists("tokenizer_config.json"):
+        folder = settings.tokenizer or run.child_uri(run.model(arm))
+        if not ModelFiles(folder).exists("tokenizer_config.json"):
             raise UserError(
-                f"{arm} has no tokenizer in {folder or run.uri}: name the folder of the model that "
+                f"{arm} has no tokenizer in {folder}: name the folder of the model that "
                 "benchmark.base_url serves with --set benchmark.tokenizer=FOLDER"
             )
         targets.append(_target(arm, folder, settings.base_url, settings.api_key_env, recipe.serve))

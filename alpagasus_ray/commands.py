@@ -79,7 +79,7 @@ def grade(context: Context) -> None:
         pipeline.corpus()
         pipeline.grade()
         for rubric in rubrics:
-            context.console.result(f"{context.run.uri}/{context.run.reviews(rubric.name, settings.model)}")
+            context.console.result(context.run.shown(context.run.reviews(rubric.name, settings.model)))
 
 
 def estimate(context: Context) -> None:
@@ -114,7 +114,7 @@ def select(context: Context) -> None:
         if getattr(context.args, "corpus.data") is not None:
             pipeline.corpus()
         pipeline.select(context.args.arm)
-        context.console.result(f"{context.run.uri}/{context.run.arm(context.args.arm)}/train.json")
+        context.console.result(context.run.shown(f"{context.run.arm(context.args.arm)}/train.json"))
 
 
 def train(context: Context) -> None:
@@ -126,7 +126,7 @@ def train(context: Context) -> None:
         raise UserError("--gpu, --gpu-usd-per-hour and --json go with --dry-run")
     with open_pipeline(context) as pipeline:
         pipeline.train(context.args.arm)
-        context.console.result(f"{context.run.uri}/{context.run.model(context.args.arm)}")
+        context.console.result(context.run.shown(context.run.model(context.args.arm)))
 
 
 def _plan_training(context: Context) -> None:
@@ -163,7 +163,7 @@ def generate(context: Context) -> None:
     """Commit an arm's answers."""
     with open_pipeline(context) as pipeline:
         pipeline.models.generate([context.args.arm])
-        context.console.result(f"{context.run.uri}/{context.run.answers(context.args.arm)}")
+        context.console.result(context.run.shown(context.run.answers(context.args.arm)))
 
 
 def mt_bench(context: Context) -> None:
@@ -189,7 +189,7 @@ def report(context: Context) -> None:
     """Commit the report."""
     with open_pipeline(context) as pipeline:
         pipeline.report()
-        context.console.result(f"{context.run.uri}/{context.run.report}/index.html")
+        context.console.result(context.run.shown(f"{context.run.report}/index.html"))
 
 
 def _run_all(context: Context) -> None:
@@ -198,7 +198,7 @@ def _run_all(context: Context) -> None:
         pipeline.run_all()
         context.console.result(pipeline.summary())
     took = duration(time.monotonic() - started_s)
-    context.console.result(f"\nReport: {context.run.uri}/{context.run.report}/index.html ({took})")
+    context.console.result(f"\nReport: {context.run.shown(context.run.report)}/index.html ({took})")
     _complain(pipeline.models.set_aside)
 
 

@@ -71,7 +71,7 @@ def take_answers(context: Context) -> None:
     args = context.args
     with context.run.locked():
         import_answers(context.run, context.recipe, args.files, args.model, args.arm, context.console)
-    context.console.result(f"{context.run.uri}/{context.run.answers(args.arm)}")
+    context.console.result(context.run.shown(context.run.answers(args.arm)))
 
 
 def give_answers(context: Context) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.compare.comparing import compare_answers, compare_arms
@@ -73,7 +75,7 @@ class Pipeline:
             ),
             *(f"compare   {a} against {b} by {comparing.judge} {comparing.model}" for a, b in pairs),
             *plan_mt_bench(self.recipe),
-            f"report    {self.run.uri}/{self.run.report}/index.html",
+            f"report    {self.run.shown(self.run.report)}/index.html",
         ]
 
     def check(self) -> None:
@@ -185,9 +187,9 @@ class Pipeline:
             from alpagasus_ray.train.tiny_model import build_tiny_model
 
             texts = write_toyworld(self.run, settings)
-            build_tiny_model(
-                self.run.local_path(f"{self.run.toyworld}/base-model"), texts, seed=settings.seed
-            )
+            with tempfile.TemporaryDirectory() as folder:
+                build_tiny_model(Path(folder), texts, seed=settings.seed)
+                self.run.put_folder(Path(folder), f"{self.run.toyworld}/base-model")
             return Made(counts={"rows": settings.num_rows})
 
         manifest, _ = self.run.make(self.run.toyworld, "toyworld", settings.model_dump(), {}, make)

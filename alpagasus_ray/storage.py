@@ -11,6 +11,16 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_section import holds_a_secret
 
 
+def last_part(address: str) -> str:
+    """Return what a file or folder is called, whatever follows a question mark in its address.
+
+    >>> last_part("s3://bucket/runs/models/full/?region=us-east-1")
+    'full'
+    """
+    path = address.partition("?")[0] if "://" in address else address
+    return Path(path.rstrip("/")).name
+
+
 class Storage:
     """A folder of files, named relative to it. What it is called in errors is `what`."""
 
@@ -42,6 +52,11 @@ class Storage:
             return f"{self.root}/{name}"
         address, mark, options = self.uri.partition("?")
         return f"{address.rstrip('/')}/{name}{mark}{options}"
+
+    def shown(self, relative: str) -> str:
+        """Return what users call a file: the folder's address as given, without options, and a name."""
+        address = self.uri if self.is_local else self.uri.partition("?")[0].rstrip("/")
+        return f"{address}/{relative}"
 
     def path(self, relative: str) -> str:
         """Return the path that `filesystem` knows this by."""
@@ -76,6 +91,16 @@ class Storage:
             stream.write(data)
         if self.is_local:
             self.filesystem.move(written, target)
+
+    def put_folder(self, folder: Path, relative: str) -> None:
+        """Copy all files of a local folder to here; those that are there already are replaced."""
+        self.filesystem.create_dir(self.path(relative), recursive=True)
+        fs.copy_files(
+            str(folder),
+            self.path(relative),
+            source_filesystem=fs.LocalFileSystem(),
+            destination_filesystem=self.filesystem,
+        )
 
     def remove(self, relative: str) -> None:
         """Remove a file."""

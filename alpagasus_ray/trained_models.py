@@ -69,7 +69,7 @@ class TrainedModels:
             for generation in missing:
                 generation.make(road, self.console)
             return
-        folders = {one.arm: str(self.run.local_path(self.run.model(one.arm))) for one in missing}
+        folders = {one.arm: self.run.child_uri(self.run.model(one.arm)) for one in missing}
         if settings.road == "offline":
             resources = self.session.connect()
             for generation in missing:
@@ -109,7 +109,7 @@ class TrainedModels:
         for_answers = (self.recipe.generate.base_url, self.recipe.generate.road) == (None, "endpoint")
         for_benchmarks = self.recipe.benchmark.base_url is None
         return [
-            ServedModel(arm, str(self.run.local_path(self.run.model(arm))))
+            ServedModel(arm, self.run.child_uri(self.run.model(arm)))
             for arm in arms
             if (for_answers and not Generation(self.run, self.recipe, arm).committed())
             or (for_benchmarks and self.benchmarks.missing(arm))

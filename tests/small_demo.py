@@ -18,7 +18,7 @@ OVERRIDES = (
 FLAGS = [word for override in OVERRIDES for word in ("--set", override)]
 
 
-def demo_command(run_dir: Path) -> list[str]:
+def demo_command(run_dir: Path | str) -> list[str]:
     """Return the command that runs it."""
     return [sys.executable, "-m", "alpagasus_ray.cli", "demo", "--run-dir", str(run_dir), *FLAGS]
 

@@ -21,7 +21,7 @@ LAYERS = (
     ("recipe_benchmarks", "recipe_comparing"),
     ("manifests", "console", "recipe", "schemas"),
     ("storage", "recipe_files"),
-    ("artifacts",),
+    ("artifacts", "model_sources"),
     ("corpus",),
     ("llm",),
     ("ray_session",),

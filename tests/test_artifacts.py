@@ -325,12 +325,6 @@ def test_an_object_store_keeps_artifacts() -> None:
     assert run.ledger == "mock:///bucket/ledger"
 
 
-def test_an_object_store_has_no_local_paths() -> None:
-    with pytest.raises(UserError, match="mock:///bucket/run") as caught:
-        RunDirectory("mock:///bucket/run").local_path("models/full")
-    assert "models/full" in str(caught.value)
-
-
 @pytest.mark.parametrize("uri", ["gopher://host/run", "://", "nothing://"])
 def test_what_cannot_be_opened_is_the_users_to_mend(uri: str) -> None:
     with pytest.raises(UserError, match="--run-dir"):
@@ -339,7 +333,7 @@ def test_what_cannot_be_opened_is_the_users_to_mend(uri: str) -> None:
 
 def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert RunDirectory("~/run").local_path("x") == tmp_path / "run" / "x"
+    assert RunDirectory("~/run").child_uri("x") == str(tmp_path / "run" / "x")
 
 
 ODD = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(

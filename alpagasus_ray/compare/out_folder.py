@@ -20,5 +20,5 @@ def refuse_others_files(run: RunDirectory, folder: str, stage: str) -> None:
     manifest = run.manifest(folder)
     if there and (manifest is None or manifest.stage != stage):
         raise UserError(
-            f"{run.uri}/{folder} holds other files ({there[0]}): name a folder for these results alone"
+            f"{run.shown(folder)} holds other files ({there[0]}): name a folder for these results alone"
         )

@@ -113,7 +113,7 @@ def read_committed_answers(run: RunDirectory, arm: str) -> dict[str, dict[str, A
     files = [name for name in run.list_files(folder) if name.endswith(".jsonl")]
     return {
         name.removesuffix(".jsonl"): answers_from_jsonl(
-            run.read_text(f"{folder}/{name}"), f"{run.uri}/{folder}/{name}"
+            run.read_text(f"{folder}/{name}"), run.shown(f"{folder}/{name}")
         )
         for name in files
     }

@@ -61,8 +61,7 @@ def commit_corpus(run: RunDirectory, settings: CorpusSettings, console: Console)
             check=lambda: staged.append(_stage(run, source, settings)),
         )
     finally:
-        if run.exists(run.triplets_staged):
-            run.filesystem.delete_dir(run.path(run.triplets_staged))
+        run.remove_folder(run.triplets_staged)
     _tell(manifest, settings, console)
     return manifest
 
@@ -85,7 +84,7 @@ def source_of(run: RunDirectory, settings: CorpusSettings) -> Source:
     """Return where the recipe's data come from; raises UserError where there is nothing."""
     if settings.data == TOYWORLD:
         run.require(run.toyworld, "demo")
-        return open_source(str(run.local_path(f"{run.toyworld}/{TOYWORLD_DATA}")))
+        return open_source(run.child_uri(f"{run.toyworld}/{TOYWORLD_DATA}"))
     return open_source(str(settings.data))
 
 

@@ -65,7 +65,7 @@ def _load_all(run: RunDirectory, settings: GenerateSettings) -> list[TestSet]:
         if name == TOYWORLD:
             folder = f"{run.toyworld}/testsets"
             run.require(run.toyworld, "demo")
-            testsets += [read_testset(run.local_path(f"{folder}/{file}")) for file in run.list_files(folder)]
+            testsets += [read_testset(run.child_uri(f"{folder}/{file}")) for file in run.list_files(folder)]
         else:
             testsets.append(_load(name, settings))
     check_names(testsets)

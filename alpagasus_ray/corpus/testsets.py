@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.storage import last_part
 from alpagasus_ray.text_files import read_text
 
 PROMPT_KEYS = ("instruction", "Instruction", "prompt", "text", "question")
@@ -51,7 +52,7 @@ def read_testset(path: str | Path, columns: Mapping[str, str] | None = None) -> 
     UserError that names the file and the line, or a column that no row has.
     """
     prompts = parse_prompts(read_text(path), str(path), columns)
-    return TestSet(Path(path).name.removesuffix(".jsonl").removesuffix("_test_set"), prompts)
+    return TestSet(last_part(str(path)).removesuffix(".jsonl").removesuffix("_test_set"), prompts)
 
 
 def parse_prompts(text: str, source: str, columns: Mapping[str, str] | None = None) -> tuple[Prompt, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 
 from alpagasus_ray.artifacts import RunDirectory
@@ -88,17 +87,17 @@ class Generation:
         model = self._inputs.get(self.run.model(self.arm))
         # A request says nothing about how the model is served: other settings, other replies.
         shaped = settings_hash({**self._shaping, "model": model.content if model else None})
-        replies = self.run.local_path(self.run.replies(self.arm, shaped))
+        replies = self.run.replies(self.arm, shaped)
         requests = self.requests()
         with console.progress(f"generate {self.arm}", len(requests), "prompts") as progress:
-            answers = road(list(requests.values()), Ledger(replies), progress)
+            answers = road(list(requests.values()), Ledger(self.run.child_uri(replies)), progress)
         asked = dict(zip(requests, answers, strict=True))
         if not any(one.reply for one in asked.values()):
             reasons = Counter(one.failure for one in asked.values()).most_common(1)
             raise UserError(f"{self.arm} answered no prompt at all ({reasons[0][0]})")
         made = self._write(asked)
         if not made.details["passing_failures"]:
-            shutil.rmtree(replies)
+            self.run.remove_folder(replies)
         return made
 
     def _write(self, asked: dict[tuple[str, str], Asked]) -> Made:

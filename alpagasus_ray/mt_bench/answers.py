@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -93,11 +92,11 @@ class ArmAnswers:
     def _answer(self, road: Road, console: Console) -> Made:
         model = self._inputs.get(self._run.model(self.arm))
         endpoint = settings_hash({"base_url": self._bench.recipe.generate.base_url})
-        name = self._run.replies(f"{self.arm}--{NAME}", model.content if model else endpoint)
-        replies = self._run.local_path(name)
+        replies = self._run.replies(f"{self.arm}--{NAME}", model.content if model else endpoint)
+        ledger = self._run.child_uri(replies)
         questions = self._bench.questions
         with console.progress(f"mt-bench {self.arm}", 2 * len(questions), "turns") as progress:
-            first = _ask(road, {one.key: self._first(one) for one in questions}, str(replies), progress)
+            first = _ask(road, {one.key: self._first(one) for one in questions}, ledger, progress)
             if not any(one.reply for one in first.values()):
                 reasons = Counter(one.failure for one in first.values()).most_common(1)
                 raise UserError(f"{self.arm} answered no question at all ({reasons[0][0]})")
@@ -106,10 +105,10 @@ class ArmAnswers:
                 for one in questions
                 if (reply := first[one.key].reply) is not None
             }
-            second = _ask(road, follow_up, str(replies), progress)
+            second = _ask(road, follow_up, ledger, progress)
         made = _write(self._run, self.arm, questions, first, second)
         if not made.details["passing_failures"]:
-            shutil.rmtree(replies)
+            self._run.remove_folder(replies)
         return made
 
     def _first(self, question: Question) -> Request:
@@ -165,7 +164,7 @@ def read_answers(bench: Bench, model: str) -> dict[str, Conversation]:
         name = f"{bench.run.mt_bench(model)}/{file}"
         if bench.run.exists(name):
             text = bench.run.read_text(name)
-            answers |= parse_answers(text, f"{bench.run.uri}/{name}", bench.questions, num_turns)
+            answers |= parse_answers(text, bench.run.shown(name), bench.questions, num_turns)
     return answers
 
 

@@ -80,7 +80,7 @@ def _answer(bench: Bench, missing: Sequence[ArmAnswers], serving: Serving, conso
         for one in missing:
             one.make(road, console)
         return
-    folders = {one.arm: str(bench.run.local_path(bench.run.model(one.arm))) for one in missing}
+    folders = {one.arm: bench.run.child_uri(bench.run.model(one.arm)) for one in missing}
     with serving([ServedModel(*one) for one in folders.items()]) as endpoint:
         for one in missing:
             check_token_parity(endpoint, one, folders[one.arm])

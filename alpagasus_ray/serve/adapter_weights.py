@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.serve.model_folder import ADAPTER_CONFIG, ModelFiles
+from alpagasus_ray.model_sources import ModelFiles
+from alpagasus_ray.serve.model_folder import ADAPTER_CONFIG
 
 WEIGHTS = "adapter_model.safetensors"
 MAX_HEADER_BYTES = 100_000_000
@@ -48,7 +49,7 @@ def check_adapter_weights(folder: str, base_config: Mapping[str, Any]) -> None:
 
 def _shapes(files: ModelFiles) -> dict[str, list[int]]:
     """Return the tensors' shapes: eight bytes with the length of a header in JSON, and that."""
-    where = f"{files.uri}/{WEIGHTS}"
+    where = files.shown(WEIGHTS)
     try:
         with files.filesystem.open_input_stream(files.path(WEIGHTS)) as stream:
             (length,) = struct.unpack("<Q", stream.read(8))

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.model_sources import local_folder
 from alpagasus_ray.serve.causes import cause_in_one_line, last_logged_cause
-from alpagasus_ray.serve.model_sources import local_folder
 from alpagasus_ray.serve.refusals import RETRY_AFTER_S, Refusal
 
 MAX_LOG_CHARACTERS = 100_000

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.model_sources import ModelFiles, is_folder_or_address, local_folder
 from alpagasus_ray.serve.adapter_weights import check_adapter_weights
 from alpagasus_ray.serve.model_folder import (
     ADAPTER_CONFIG,
-    ModelFiles,
     ServedModel,
     absolute,
     check_adapter_folder,
@@ -19,7 +19,6 @@ from alpagasus_ray.serve.model_folder import (
     is_adapter,
     read_config,
 )
-from alpagasus_ray.serve.model_sources import is_folder_or_address, local_folder
 from alpagasus_ray.serve.ports import check_invitation
 
 if TYPE_CHECKING:

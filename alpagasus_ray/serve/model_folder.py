@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.storage import Storage
+from alpagasus_ray.model_sources import ModelFiles
+from alpagasus_ray.storage import last_part
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -19,22 +19,6 @@ WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json"
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 
 SIGNS = {":": "a colon", "#": "a hash", "?": "a question mark"}
-
-
-class ModelFiles(Storage):
-    """The files of a model, in a folder or an object store."""
-
-    what = "the model folder"
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Return what a file says; raises UserError when it is not a JSON object."""
-        try:
-            read = json.loads(self.read_text(name))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.uri}/{name} cannot be read: {error}") from error
-        if not isinstance(read, dict):
-            raise UserError(f"{self.uri}/{name} is not a JSON object.")
-        return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +39,9 @@ def models_named_by_folder(folders: Sequence[str]) -> tuple[ServedModel, ...]:
     >>> models_named_by_folder(["runs/demo/models/full/"])[0].name
     'full'
     """
-    models = tuple(ServedModel(_last_part(folder), folder) for folder in folders)
+    models = tuple(ServedModel(last_part(absolute(folder)), folder) for folder in folders)
     check_names_differ(models)
     return models
-
-
-def _last_part(folder: str) -> str:
-    if "://" in folder:
-        return folder.partition("?")[0].rstrip("/").rpartition("/")[2]
-    return Path(folder).resolve().name
 
 
 def check_names_differ(models: Sequence[ServedModel]) -> None:
@@ -161,7 +139,7 @@ def _check_weights(files: ModelFiles, names: set[str]) -> None:
         try:
             shards = set(files.read_json(index)["weight_map"].values())
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{files.uri}/{index} is no index of weights: {error}") from error
+            raise UserError(f"{files.shown(index)} is no index of weights: {error}") from error
         if missing := sorted(shards - names):
             raise UserError(f"{files.uri} lacks {len(missing)} of its weight files, among them {missing[0]}.")
         return

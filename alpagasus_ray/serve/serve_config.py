@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.model_sources import ModelFiles, is_folder_or_address
 from alpagasus_ray.recipe_files import parse_recipe
 from alpagasus_ray.recipe_section import holds_a_secret
 from alpagasus_ray.serve.engine_settings import APPLICATION
 from alpagasus_ray.serve.engines import checked_engines
 from alpagasus_ray.serve.model_folder import (
     ADAPTER_CONFIG,
-    ModelFiles,
     ServedModel,
     absolute,
     is_adapter,
 )
-from alpagasus_ray.serve.model_sources import is_folder_or_address
 from alpagasus_ray.serve.rayservice import SECRET, rayservice, settings_on_kubernetes
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.model_sources import ModelFiles, local_folder
 from alpagasus_ray.recipe import TOYWORLD, TrainSettings
 
 NUM_SAMPLES = 64
@@ -16,7 +17,12 @@ SAMPLED_BYTES = 1 << 16
 
 
 def check_base_model(model: str) -> None:
-    """Raise UserError unless this is a hub id or a folder with a config and a tokenizer in it."""
+    """Raise UserError unless this is a hub id, or a folder (an address) with config and tokenizer."""
+    if "://" in model:
+        files = ModelFiles(model)
+        if missing := [name for name in ("config.json", "tokenizer_config.json") if not files.exists(name)]:
+            raise UserError(f"model {model}: {missing[0]} is not there")
+        return
     folder = Path(model).expanduser()
     if not folder.exists():
         looks_like_a_path = model.startswith((".", "/", "~")) or model.count("/") != 1
@@ -38,8 +44,10 @@ def base_model_file(run: RunDirectory, settings: TrainSettings, name: str) -> Pa
         raise UserError("no base model: give --model FOLDER (or --set train.model=FOLDER)")
     if model == TOYWORLD:
         run.require(run.toyworld, "demo")
-        return run.local_path(f"{run.toyworld}/base-model/{name}")
+        model = run.child_uri(f"{run.toyworld}/base-model")
     check_base_model(model)
+    if "://" in model:
+        return Path(local_folder(model)) / name
     folder = Path(model).expanduser()
     if not folder.exists():
         # Imported here: a folder needs no hub.
@@ -55,12 +63,14 @@ def base_model_file(run: RunDirectory, settings: TrainSettings, name: str) -> Pa
 
 
 def fingerprint(model: str) -> str:
-    """Return what names a base model's content: a hub id as it stands, a folder by a hash.
+    """Return what names a base model's content: a hub id as it stands, a folder or an address by a hash.
 
-    The hash covers names and sizes of all files, and 64 samples of 64 KiB spread over each from its
-    first byte to its last (small files: all of it): enough to tell any two trained models apart, without
-    reading hundreds of GB at every start.
+    Of an address it covers names, sizes and times. Of a folder: names and sizes of all files, and 64 samples
+    of 64 KiB spread over each from its first byte to its last (small files: all of it): enough to tell any
+    two trained models apart, without reading hundreds of GB at every start.
     """
+    if "://" in model:
+        return hashlib.sha256(ModelFiles(model).listing().encode()).hexdigest()
     folder = Path(model).expanduser()
     if not folder.exists():
         return model

@@ -69,12 +69,12 @@ def check_inputs(job: TrainJob) -> str | None:
     # Imported here: it brings torch, which a run with nothing to train does not need.
     from transformers import AutoConfig, AutoTokenizer
 
-    from alpagasus_ray.train.models import load_tokenizer
+    from alpagasus_ray.train.models import load_tokenizer, source_here
 
     rows = read_rows(job)
     set_aside = check_rows(rows, job.row_form, job.settings)
     tokenizer = load_tokenizer(job.model)
-    config = AutoConfig.from_pretrained(job.model)
+    config = AutoConfig.from_pretrained(source_here(job.model))
     check_vocabulary(job.model, tokenizer, config.get_text_config().vocab_size)
     check_shape(config.get_text_config().to_dict(), job.settings)
     prompting = PROMPTINGS[job.settings.template](tokenizer)

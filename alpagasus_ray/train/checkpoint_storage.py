@@ -64,6 +64,6 @@ class CheckpointStorage(Storage):
 def checkpoint_storage(run: RunDirectory, settings: TrainSettings, arm: str) -> CheckpointStorage:
     """Return where an arm's checkpoints go; raises UserError for an address that cannot be opened."""
     if settings.checkpoint_storage is None:
-        return CheckpointStorage(str(run.local_path(run.checkpoints(arm))), is_shared=False)
+        return CheckpointStorage(run.child_uri(run.checkpoints(arm)), is_shared=False)
     parent = CheckpointStorage(settings.checkpoint_storage, is_shared=True)
     return CheckpointStorage(parent.child_uri(arm), is_shared=True)

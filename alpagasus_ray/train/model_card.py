@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.corpus.template import WITH_INPUT, WITHOUT_INPUT, render_prompt
+from alpagasus_ray.storage import last_part
 from alpagasus_ray.train.job import TrainJob
 
 TEMPLATE_FILE = "model_card.md.jinja"
@@ -45,7 +46,7 @@ def model_card(
     return page.render(
         front_matter=front.to_yaml(),
         name=Path(job.export_folder).name,
-        base_model=hub_id or Path(job.model).name,
+        base_model=hub_id or last_part(job.model),
         adapters_alone=adapters_alone,
         lora_rank=lora.rank if lora else None,
         settings=_flat(job.settings.shapes_result()),

@@ -8,14 +8,23 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.model_sources import local_folder
 
 PAD_TOKEN = "[PAD]"
 
 
+def source_here(model: str) -> str:
+    """Return what transformers can load: a folder, or a hub id as it stands; an address is fetched, once."""
+    return local_folder(model) if "://" in model else model
+
+
 def load_tokenizer(model: str) -> Any:
-    """Return a Hugging Face folder's or hub id's tokenizer, padding on the right, with a pad token."""
+    """Return a base model's tokenizer, padding on the right, with a pad token.
+
+    `model` is a folder, an address in an object store, or a hub id.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, padding_side="right")
+        tokenizer = AutoTokenizer.from_pretrained(source_here(model), padding_side="right")
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: no tokenizer can be loaded ({_first_line(error)})") from error
     if tokenizer.eos_token_id is None:
@@ -35,10 +44,11 @@ def load_model(model: str, tokenizer: Any, quantization: Any = None) -> Any:
     """
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
-            model, dtype=torch.float32, quantization_config=quantization
+            source_here(model), dtype=torch.float32, quantization_config=quantization
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{model}: no causal language model can be loaded ({_first_line(error)})") from error
+    loaded.name_or_path = model  # which adapters name as their base
     num_before = loaded.get_input_embeddings().num_embeddings
     if len(tokenizer) > num_before:
         loaded.resize_token_embeddings(len(tokenizer), mean_resizing=False)

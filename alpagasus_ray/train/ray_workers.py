@@ -7,13 +7,16 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.storage import Storage, last_part
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage
 from alpagasus_ray.train.fitting import out_of_memory_line
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, LoneWorkerError, TrainJob, backend
+from alpagasus_ray.train.job_files import records_here, written_here
 from alpagasus_ray.train.metrics import SCALARS, StepMetrics, last_metrics, scalars
 from alpagasus_ray.train.ray_tokenizing import (
     DATASET,
@@ -82,7 +85,7 @@ def fit(
     try:
         _in_thread(trainer.fit)
     except TrainingFailedError as error:
-        if (Path(job.export_folder) / ERROR_FILE).exists():
+        if Storage(job.export_folder).exists(ERROR_FILE):
             return
         if (line := _what_was_lost(error, job, use_gpu)) is None:
             raise
@@ -91,7 +94,8 @@ def fit(
 
 def _what_was_lost(error: Exception, job: TrainJob, use_gpu: bool) -> str | None:
     """Return one line where workers have ended that did nothing wrong; None: it is a defect."""
-    last = last_metrics(Path(job.export_folder) / METRICS_FILE)
+    with records_here(job.export_folder) as folder:
+        last = last_metrics(folder / METRICS_FILE)
     when = f"at step {last['step'] + 1 if last else 1}"
     if RAY_KILLED in str(error):
         return out_of_memory_line(job.settings, "a host", when, on_gpu=use_gpu)
@@ -131,26 +135,27 @@ def _train_on_worker(config: dict[str, Any]) -> None:
     from alpagasus_ray.train.worker import run_worker
 
     job: TrainJob = config["job"]
-    error_file = Path(job.export_folder) / ERROR_FILE
-    if error_file.exists():
+    home = Storage(job.export_folder)
+    if home.exists(ERROR_FILE):
         return  # Ray Train's next attempt, after one worker's error that another attempt does not mend
     tables = streamed() if config["is_streamed"] else None
-    surroundings = (_save_checkpoint, ray_metrics(Path(job.export_folder).name), _Preemption(), tables)
+    surroundings = (_save_checkpoint, ray_metrics(last_part(job.export_folder)), _Preemption(), tables)
     latest = ray.train.get_checkpoint()
+    is_first = ray.train.get_context().get_world_rank() == 0
     try:
-        if latest is None:
-            run_worker(job, None, *surroundings)
-        else:
-            with latest.as_directory() as folder:
-                run_worker(job, Path(folder), *surroundings)
+        with (
+            written_here(job, is_first=is_first) as job_here,
+            latest.as_directory() if latest is not None else nullcontext() as folder,
+        ):
+            run_worker(job_here, Path(folder) if folder else None, *surroundings)
     except LoneWorkerError as error:
-        error_file.write_text(str(error), encoding="utf-8")
+        home.write_text(ERROR_FILE, str(error))
         if ray.train.get_context().get_world_size() > 1:
             raise  # so that Ray Train stops the others, which wait for this one
     except UserError as error:
         # Raised, it would be taken for a lost worker and tried again; all workers come here together.
-        if ray.train.get_context().get_world_rank() == 0:
-            error_file.write_text(str(error), encoding="utf-8")
+        if is_first:
+            home.write_text(ERROR_FILE, str(error))
 
 
 def ray_metrics(arm: str) -> Callable[[StepMetrics], None]:

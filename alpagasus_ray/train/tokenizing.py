@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from alpagasus_ray.text_files import read_text
 from alpagasus_ray.train.examples import each_example
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.token_table import table_of
@@ -18,7 +18,7 @@ ROWS_PER_TABLE = 1000
 
 def read_rows(job: TrainJob) -> list[dict[str, Any]]:
     """Return the arm's rows as `select` wrote them."""
-    rows: list[dict[str, Any]] = json.loads(Path(job.train_file).read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = json.loads(read_text(job.train_file))
     return rows
 
 

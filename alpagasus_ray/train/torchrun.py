@@ -20,11 +20,13 @@ import torch
 import torch.distributed as dist
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.text_files import read_text
 from alpagasus_ray.train.attempts import attempt_settings
 from alpagasus_ray.train.base_models import fingerprint
 from alpagasus_ray.train.checking import check_inputs
 from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.job import TrainJob, backend
+from alpagasus_ray.train.job_files import written_here
 from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.tracking import check_trackers
 from alpagasus_ray.train.worker import run_worker
@@ -42,7 +44,9 @@ def run(job: TrainJob, checkpoints: Path) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group(backend(is_cuda))
     try:
-        run_worker(job, max(checkpoints.glob(f"{STEP}*"), default=None), partial(_checkpoint, checkpoints))
+        with written_here(job, is_first=dist.get_rank() == 0) as job_here:
+            last = max(checkpoints.glob(f"{STEP}*"), default=None)
+            run_worker(job_here, last, partial(_checkpoint, checkpoints))
     finally:
         dist.destroy_process_group()
 
@@ -69,7 +73,7 @@ def _check_attempt(job: TrainJob, checkpoints: Path, rank: int) -> None:
     """Raise UserError where the checkpoints are of another training."""
     attempt = attempt_settings(job.settings, job.deepspeed) | {
         "model": fingerprint(job.model),
-        "rows": hashlib.sha256(Path(job.train_file).read_bytes()).hexdigest(),
+        "rows": hashlib.sha256(read_text(job.train_file).encode()).hexdigest(),
     }
     file, text = checkpoints / ATTEMPT_FILE, json.dumps(attempt, indent=1, sort_keys=True)
     if any(checkpoints.glob(f"{STEP}*")) and file.exists():

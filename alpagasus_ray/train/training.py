@@ -18,6 +18,7 @@ from alpagasus_ray.train.checking import check_cluster, check_inputs, worker_res
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage, checkpoint_storage
 from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, SUMMARY_FILE, TrainJob, is_record
+from alpagasus_ray.train.job_files import records_here
 from alpagasus_ray.train.metrics import read_metrics
 from alpagasus_ray.train.progress import shown_progress
 from alpagasus_ray.train.ray_workers import fit
@@ -37,8 +38,8 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
     own = read_deepspeed_config(recipe.train.deepspeed_config)
     settings = {**recipe.train.shapes_result(), "base_model": base, **({"deepspeed": own} if own else {})}
     row_form = RowForm.from_json(rows.details.get("row_form"))
-    folder, train_file = run.local_path(run.model(arm)), run.local_path(f"{run.arm(arm)}/train.json")
-    job = TrainJob(model, str(train_file), str(folder), recipe.train, row_form, own)
+    folder, train_file = run.child_uri(run.model(arm)), run.child_uri(f"{run.arm(arm)}/train.json")
+    job = TrainJob(model, train_file, folder, recipe.train, row_form, own)
     attempt = settings_hash({**attempt_settings(recipe.train, own), "base_model": base, "rows": rows.content})
     manifest, worked = run.make(
         run.model(arm),
@@ -67,7 +68,7 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
         raise UserError("no base model: give --model FOLDER (or --set train.model=FOLDER)")
     if recipe.train.model == TOYWORLD:
         content = run.require(run.toyworld, "demo").content
-        return str(run.local_path(f"{run.toyworld}/base-model")), content
+        return run.child_uri(f"{run.toyworld}/base-model"), content
     check_base_model(recipe.train.model)
     folder = Path(recipe.train.model).expanduser()
     # Workers have another working directory: they get the whole path. A hub id stays as it is.
@@ -87,20 +88,19 @@ def _check(job: TrainJob, storage: CheckpointStorage, session: RaySession, conso
 def _train(
     run: RunDirectory, job: TrainJob, arm: str, attempt: str, session: RaySession, console: Console
 ) -> Made:
-    folder = Path(job.export_folder)
     storage = checkpoint_storage(run, job.settings, arm)
     settings = job.settings
     how = "going on from the last checkpoint" if storage.has_any(attempt) else "from the start"
     console.say(f"train: {arm} {how}: starting {settings.workers} worker(s), {settings.strategy}")
-    with shown_progress(folder, arm, console):
+    with records_here(job.export_folder) as folder, shown_progress(folder, arm, console):
         fit(job, storage, attempt, worker_resource(session.connect()) == "GPU")
-    if (folder / ERROR_FILE).exists():
-        raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
-    return _made(run, arm, job.settings)
+    with records_here(job.export_folder) as folder:
+        if (folder / ERROR_FILE).exists():
+            raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")
+        return _made(run, folder, arm, job.settings)
 
 
-def _made(run: RunDirectory, arm: str, settings: TrainSettings) -> Made:
-    folder = run.local_path(run.model(arm))
+def _made(run: RunDirectory, folder: Path, arm: str, settings: TrainSettings) -> Made:
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     last = read_metrics(folder / METRICS_FILE)[-1]
     weights = [name for name in run.list_files(run.model(arm)) if not is_record(name)]

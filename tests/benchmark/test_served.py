@@ -34,7 +34,7 @@ def trained(run: RunDirectory) -> RunDirectory:
     from alpagasus_ray.train.tiny_model import build_tiny_model
 
     def make() -> Made:
-        build_tiny_model(run.local_path(run.model("ada")), TEXTS)
+        build_tiny_model(Path(run.child_uri(run.model("ada"))), TEXTS)
         return Made()
 
     run.make(run.model("ada"), "train", {}, {}, make)
@@ -118,7 +118,7 @@ def test_figures_are_those_of_lm_evals_own_model(
 ) -> None:
     from alpagasus_ray.serve.serving import serving
 
-    model = trained.local_path(trained.model("ada"))
+    model = Path(trained.child_uri(trained.model("ada")))
     files = write_tasks(tmp_path / "tasks", model)
     monkeypatch.chdir(tmp_path / "tasks")
     recipe = parse_recipe(

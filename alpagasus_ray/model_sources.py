@@ -1,17 +1,41 @@
-"""From where a model lies to a folder on this machine, which is all that vLLM reads."""
+"""From where a model lies to a folder on this machine, which is all that vLLM and transformers read."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
 
 from alpagasus_ray.cache import cache_folder
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.serve.model_folder import ModelFiles
+from alpagasus_ray.storage import Storage
+
+
+class ModelFiles(Storage):
+    """The files of a model, in a folder or an object store."""
+
+    what = "the model folder"
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return what a file says; raises UserError when it is not a JSON object."""
+        try:
+            read = json.loads(self.read_text(name))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.shown(name)} cannot be read: {error}") from error
+        if not isinstance(read, dict):
+            raise UserError(f"{self.shown(name)} is not a JSON object.")
+        return read
+
+    def listing(self) -> str:
+        """Return the files' names, sizes and times, a line each: another text where one has changed."""
+        selector = fs.FileSelector(self.root, recursive=True, allow_not_found=True)
+        infos = [info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+        return "\n".join(sorted(f"{info.path} {info.size} {info.mtime_ns}" for info in infos))
 
 
 def is_folder_or_address(source: str) -> bool:
@@ -34,11 +58,9 @@ def local_folder(source: str) -> str:
 
 
 def _fetched(files: ModelFiles) -> Path:
-    selector = fs.FileSelector(files.root, recursive=True, allow_not_found=True)
-    infos = [info for info in files.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
-    if not infos:
+    listing = files.listing()
+    if not listing:
         raise UserError(f"There is no model folder {files.uri}.")
-    listing = "\n".join(sorted(f"{info.path} {info.size} {info.mtime_ns}" for info in infos))
     target = cache_folder("models") / hashlib.sha256(f"{files.uri}\n{listing}".encode()).hexdigest()[:32]
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)

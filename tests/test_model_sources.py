@@ -9,8 +9,8 @@ import pytest
 from pyarrow import fs
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.model_sources import local_folder
 from alpagasus_ray.serve.model_folder import check_model_folder
-from alpagasus_ray.serve.model_sources import local_folder
 from tests.object_store import object_store
 
 
