@@ -36,6 +36,7 @@ python -c 'import secrets; print(secrets.token_hex(32), end="")' > "$RAY_AUTH_TO
 umask 022
 
 steps=()
+# shellcheck disable=SC2329  # the trap below calls it
 end() {
   trap - EXIT
   trap '' TERM INT
