@@ -60,7 +60,8 @@ start_ray() { # srun's flags, --, ray start's flags
 }
 
 # This script runs on the allocation's first node.
-head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+head="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
+head="${head%%$'\n'*}"
 head_ip="$(hostname --ip-address)"
 head_ip="${head_ip%% *}"
 address="$head_ip:$gcs_port" dashboard="http://$head_ip:$dashboard_port"

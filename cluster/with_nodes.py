@@ -2,9 +2,9 @@
 
     python cluster/with_nodes.py --cpus 8 --gpus 4 -- python jobs/pipeline.py --recipe mine.yaml ...
 
-Stages take what the cluster has when they start, and training refuses fewer GPUs than it has workers; a cluster
-whose nodes come when they are asked for has none then. This asks, waits until they are there, and hands on the
-command's exit status. Without a command's numbers (`-- true`) it gives back what a killed one had asked for.
+Stages take what the cluster has when they start; one whose nodes come when they are asked for has no GPUs
+then, and training would run on its CPUs. This asks, waits until they are there, and hands on the command's
+exit status. Without numbers (`-- true`) it gives back what a killed one had asked for.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("command", nargs="+", help="after --")
     asked = parser.parse_args(arguments)
-    # `ray job stop` ends a job so: nodes are given back then too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     ray.init(address="auto", log_to_driver=False)
+    # `ray job stop` ends a job so: nodes are given back then too. After Ray has set a handler of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         keep(asked.cpus, asked.gpus)
         wait_for(asked.cpus, asked.gpus)

@@ -1,4 +1,4 @@
-"""KubeRay's own definitions of its resources, which lie beside the checkout, and what they say of a manifest."""
+"""KubeRay's own definitions of its resources, and what they say of a manifest."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ TEXTS = [path for path in [*CLUSTER.rglob("*"), REPOSITORY / ".dockerignore"] if
 SECRET = re.compile(
     r"sk-\w{8}|AKIA\w{12}|BEGIN .*PRIVATE KEY|\b[0-9a-f]{32,}\b|(API_KEY|AUTH_TOKEN)[=:] *['\"]?\w"
 )
-"""Keys of OpenAI, Anthropic and AWS, private keys, tokens of Ray, and a variable that is given its value here."""
+"""Keys of OpenAI, Anthropic and AWS, private keys, tokens of Ray, a variable that is given its value."""
 
 
 def loaded(name: str) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def test_the_job_runs_the_pipeline_with_flags_that_it_has() -> None:
 
 
 def test_the_service_is_what_the_command_writes(tmp_path: Path) -> None:
-    """With `alpagasus serve s3://my-bucket/models/filtered --write-config ... --rayservice ...`, of a model of 7B."""
+    """With `alpagasus serve s3://my-bucket/models/filtered --write-config ...`, of a model of 7B."""
     model = tmp_path / "filtered"
     make_model(model)
     with (model / "model.safetensors").open("wb") as file:
