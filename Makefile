@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/cpu.lock
+# Of the GPU image alone (cluster/Dockerfile): torch with CUDA, as PyPI has it.
+GPU_LOCK := requirements/gpu.lock
+IN_IMAGES := --extra benchmark --extra launcher
 INSTALLED := $(VENV)/.installed
 RUN_DIR ?= runs/demo
 TORCH := torch==2.13.0+cpu
@@ -49,10 +52,12 @@ format: $(INSTALLED)  ## Let ruff format and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(INSTALLED)  ## Resolve the pinned lock anew
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra benchmark --extra dev --universal --python-version 3.11 --quiet \
+lock: $(INSTALLED)  ## Resolve the pinned locks anew
+	$(BIN)/uv pip compile pyproject.toml $(IN_IMAGES) --extra cpu --extra dev --universal --python-version 3.11 --quiet \
 	  --no-header --no-annotate $(TORCH_SOURCE) $(foreach package,$(NOT_LOCKED),--no-emit-package $(package)) \
 	  --output-file $(LOCK)
+	$(BIN)/uv pip compile pyproject.toml $(IN_IMAGES) --extra gpu --python-platform x86_64-manylinux_2_35 --python-version 3.11 \
+	  --quiet --no-header --no-annotate --output-file $(GPU_LOCK)
 
 clean:  ## Remove .venv, caches and the demo's run
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist runs/demo

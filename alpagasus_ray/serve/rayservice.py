@@ -62,6 +62,8 @@ def rayservice(
             "serveConfigV2": serve_config,
             "rayClusterConfig": {
                 "rayVersion": version("ray"),
+                # The operator makes the token: without it, whoever reaches the head runs code there.
+                "authOptions": {"mode": "token"},
                 **({"enableInTreeAutoscaling": True} if settings.max_replicas else {}),
                 "headGroupSpec": {
                     "rayStartParams": {"num-cpus": "0"},

@@ -105,8 +105,8 @@ def _name(number: int) -> str:
 
 
 @contextmanager
-def started_nodes(folder: Path, cpus: Sequence[int]) -> Iterator[Cluster]:
-    """Start a node for each number of CPUs; end all of them with the block."""
+def started_nodes(folder: Path, cpus: Sequence[int], **variables: str) -> Iterator[Cluster]:
+    """Start a node for each number of CPUs, with variables of Ray's set; end all of them with the block."""
     gcs, dashboard, client = free_ports(3)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
@@ -116,6 +116,7 @@ def started_nodes(folder: Path, cpus: Sequence[int]) -> Iterator[Cluster]:
         # Ray's own processes look for it at the host's first address, and wait; the loopback is not that one.
         "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **variables,
     }
     head = [f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     head += [f"--ray-client-server-port={client}", "--node-ip-address=127.0.0.1"]
