@@ -25,7 +25,7 @@ LAYERS = (
     ("corpus",),
     ("llm",),
     ("ray_session",),
-    ("judge",),
+    ("judge", "submit"),
     STAGES,
     ("answering", "benchmarking"),
     ("mt_bench",),
@@ -33,6 +33,7 @@ LAYERS = (
     ("pipeline",),
     ("commands",),
     ("agreement_commands", "benchmark_commands", "compare_commands", "file_commands", "mt_bench_commands"),
+    ("submit_commands",),
     ("cli",),
 )
 """From the ground up: a room leans on rooms of lower layers and on itself, never on its neighbours."""
@@ -49,6 +50,7 @@ RAY = frozenset(
         "train.ray_workers",
         "serve.application",
         "serve.serving",
+        "submit.ray_jobs",
     }
 )
 """The wiring: the only modules that import ray."""
@@ -61,6 +63,7 @@ LATE = frozenset(
         ("commands", "pipeline"),  # --help and a wrong flag need not wait for Ray
         ("commands", "ray_session"),
         ("commands", "grade.estimating"),
+        ("submit_commands", "submit.ray_jobs"),  # Ray, for --help and a wrong flag not
         ("commands", "train.plan"),
         ("pipeline", "train.tiny_model"),  # torch, for the toy world's base model only
         ("trained_models", "serve.serving"),  # Ray Serve, where a model has to be served
@@ -95,6 +98,9 @@ PURE = (
     "file_commands",
     "mt_bench_commands",
     "recipe_files",
+    "submit_commands",
+    "submit.submission",
+    "submit.working_folder",
     "corpus.answers",
     "corpus.committing",
     "corpus.fetching",
