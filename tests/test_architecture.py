@@ -35,6 +35,7 @@ LAYERS = (
     ("agreement_commands", "benchmark_commands", "compare_commands", "file_commands", "mt_bench_commands"),
     ("submit_commands",),
     ("cli",),
+    ("__main__",),
 )
 """From the ground up: a room leans on rooms of lower layers and on itself, never on its neighbours."""
 LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
@@ -62,6 +63,7 @@ LATE = frozenset(
         ("commands", "llm.ledger_report"),
         ("commands", "pipeline"),  # --help and a wrong flag need not wait for Ray
         ("commands", "ray_session"),
+        ("__main__", "cli"),  # once it is known that the image has what it takes
         ("commands", "grade.estimating"),
         ("submit_commands", "submit.ray_jobs"),  # Ray, for --help and a wrong flag not
         ("commands", "train.plan"),

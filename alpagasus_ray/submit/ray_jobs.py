@@ -214,7 +214,7 @@ def _no_cluster(address: str) -> str:
 def _why(error: BaseException) -> str:
     if isinstance(error, requests.exceptions.HTTPError) and error.response is not None:
         return f"HTTP {error.response.status_code}"
-    words = str(error).lower()
+    words = f"{error} {error.__context__}".lower()  # of Ray's own ConnectionError the cause
     known = ("connection refused", "name or service not known", "certificate", "no route to host")
     return next((one for one in known if one in words), "it cannot be connected to")
 
@@ -226,7 +226,7 @@ def _token_line(address: str, words: str) -> str:
             f"the cluster at {address} wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or "
             "RAY_AUTH_TOKEN_PATH) to the cluster's"
         )
-    return f"the cluster at {address} has another token: set RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's"
+    return f"the cluster at {address} has another token: set RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to that"
 
 
 def _refusal(address: str, words: str) -> str:

@@ -31,7 +31,7 @@ class WorkingFolder:
             entries[path.partition("/")[0]] += size
         largest = ", ".join(f"{name} ({_mib(size)})" for name, size in entries.most_common(NUM_LARGEST))
         raise UserError(
-            f"{self.folder} is {_mib(total)}, and Ray takes {_mib(limit_bytes)} with a job (largest: {largest}): "
+            f"{self.folder} is {_mib(total)}, Ray takes {_mib(limit_bytes)} with a job (largest: {largest}): "
             "leave some out (--exclude, .gitignore or .rayignore), or take a smaller --working-dir"
         )
 
