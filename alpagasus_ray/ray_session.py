@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -24,6 +25,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # Ray Train asks a dashboard who is alive, and where there is none waits 12 s for it at the end of
 # each training, unless an address is given: nothing listens at this one, and it is content.
 WITHOUT_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
+
+
+ANSWERS_WITHIN_S = 10.0
+WRONG_TOKEN = "it wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
 
 
 class RaySession:
@@ -69,10 +74,12 @@ class RaySession:
             shutil.copytree(self._session_logs, link, dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
     def _connect(self) -> None:
+        address = os.environ.get("RAY_ADDRESS")
+        if address:
+            _check_address(address)
         import ray
         import ray.data
 
-        address = os.environ.get("RAY_ADDRESS")
         here = {} if address else {"include_dashboard": False}
         surroundings = nullcontext() if address else _environment(WITHOUT_DASHBOARD)
         self._connected = True
@@ -81,8 +88,13 @@ class RaySession:
             with surroundings:
                 ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
+            why = " ".join(str(error).split())
+            if address and why.startswith("Failed to connect"):  # after the address has answered
+                why = WRONG_TOKEN
+            raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {why}") from error
         except Exception as error:
+            if type(error).__name__ == "AuthenticationError":
+                raise UserError(f"Ray at {address} cannot be reached: {WRONG_TOKEN}") from error
             # Ray has no class of its own for a node that takes longer than 30 s to come up.
             if "timed out during startup" not in str(error):
                 raise
@@ -110,6 +122,30 @@ class RaySession:
         elif link.exists():
             shutil.rmtree(link)
         link.symlink_to(session_logs)
+
+
+def _check_address(address: str) -> None:
+    """Raise UserError where no Ray answers: Ray itself would try for two minutes, and end the process."""
+    if address.startswith("http"):
+        raise UserError(
+            f"RAY_ADDRESS is {address}, where jobs are submitted: `alpagasus submit` does that; from a node of "
+            "the cluster say RAY_ADDRESS=HEAD:6379, or auto"
+        )
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # auto, local, ray://...: Ray's own to find
+    # Imported here: what takes seconds need not be waited for.
+    import grpc
+
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN_S / 2):
+            pass
+        if os.environ.get("RAY_USE_TLS", "0") in ("0", "false"):
+            with grpc.insecure_channel(address) as channel:
+                grpc.channel_ready_future(channel).result(timeout=ANSWERS_WITHIN_S)
+    except (OSError, OverflowError, grpc.FutureTimeoutError) as error:
+        why = getattr(error, "strerror", None) or f"no answer within {ANSWERS_WITHIN_S:g} s"
+        raise UserError(f"no Ray cluster at {address} (RAY_ADDRESS): {why}") from error
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from alpagasus_ray.serve.engines import checked_engines
 from alpagasus_ray.serve.model_folder import ServedModel, models_named_by_folder
 from alpagasus_ray.serve.ports import check_port_free
 from alpagasus_ray.serve.sharing import SharedEndpoint
+from alpagasus_ray.shared_folder import check_shared
 
 
 class TrainedModels:
@@ -72,6 +73,7 @@ class TrainedModels:
         folders = {one.arm: str(self.run.local_path(self.run.model(one.arm))) for one in missing}
         if settings.road == "offline":
             resources = self.session.connect()
+            check_shared(self.run, "--run-dir")
             for generation in missing:
                 self.console.say(f"generate: starting vLLM for {generation.arm} (generate.road is offline)")
                 offline = offline_road(generation, folders[generation.arm], self.recipe.serve, resources)
@@ -122,6 +124,8 @@ class TrainedModels:
     @contextmanager
     def _open_endpoint(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:
         """An endpoint for stages of this run alone."""
+        self.session.connect()
+        check_shared(self.run, "--run-dir")  # the replicas read the models there
         own = self.recipe.serve.of_a_stage(self.recipe.generate.timeout_s)
         with self._open(models, own) as endpoint:
             yield endpoint

@@ -24,7 +24,7 @@ LAYERS = (
     ("artifacts",),
     ("corpus",),
     ("llm",),
-    ("ray_session",),
+    ("ray_session", "shared_folder"),
     ("judge", "submit"),
     STAGES,
     ("answering", "benchmarking"),
@@ -43,6 +43,7 @@ LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 RAY = frozenset(
     {
         "ray_session",
+        "shared_folder",
         "llm.budget_actor",
         "benchmark.ray_tasks",
         "generate.offline_road",

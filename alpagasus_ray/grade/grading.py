@@ -23,6 +23,7 @@ from alpagasus_ray.manifests import Made, Manifest, RowDigest
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import GradeSettings, Recipe
 from alpagasus_ray.schemas import REVIEWS
+from alpagasus_ray.shared_folder import check_shared
 
 ROWS_PER_FILE = 100_000
 ROWS_PER_TABLE = 1_000
@@ -135,6 +136,7 @@ class _Grading:
     def work(self, num_rows: int, session: RaySession, console: Console) -> Made:
         """Ask for the other rows, and write the reviews as they come in."""
         session.connect()
+        check_shared(self.run, "--run-dir")  # the judge's actors read their rows there
         tally, bill = _Tally(self.asked_before), self.pool.bill
         self._write_set_aside(tally)
         places = self.places.to_pylist()

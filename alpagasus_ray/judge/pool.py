@@ -26,6 +26,8 @@ from alpagasus_ray.llm.chat import EndpointError
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.ledger_upkeep import tidy
 from alpagasus_ray.ray_session import root_cause
+from alpagasus_ray.shared_folder import check_shared
+from alpagasus_ray.storage import Storage
 
 ROWS_PER_BLOCK = 256
 BLOCKS_IN_FLIGHT = 16
@@ -98,6 +100,7 @@ class JudgePool:
         endpoint can answer no request: everything answered before is in the ledger.
         """
         account = self._job.account
+        check_shared(Storage(self._job.ledger), "the ledger")
         standing = _Standing(account)
         job = replace(
             self._job,
