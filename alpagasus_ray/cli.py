@@ -188,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (on_cluster := getattr(args, "on_cluster", None)) is not None:
             return int(on_cluster(args, build_parser().parse_args, _named_recipe, console))
         run = RunDirectory(args.run_dir or ("runs/demo" if args.command == "demo" else DEFAULT_RUN_DIR))
+        run.check_readable()
         recipe = _recipe(args, run)
         if is_read_only(args):
             args.act(commands.Context(args, run, recipe, console, logs=None))

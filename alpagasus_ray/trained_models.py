@@ -11,6 +11,7 @@ from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.benchmark.benchmarking import Benchmarks
 from alpagasus_ray.benchmarking import do_benchmarks
 from alpagasus_ray.console import Console
+from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation, check_answer_length
 from alpagasus_ray.generate.roads import EndpointRoad
 from alpagasus_ray.mt_bench.running import check_mt_bench, run_mt_bench
@@ -18,6 +19,7 @@ from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import Recipe, ServeSettings
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.endpoint import Endpoint
+from alpagasus_ray.serve.engine_settings import needed_resources, shortage, uses_gpus
 from alpagasus_ray.serve.engines import checked_engines
 from alpagasus_ray.serve.model_folder import ServedModel, models_named_by_folder
 from alpagasus_ray.serve.ports import check_port_free
@@ -132,12 +134,16 @@ class TrainedModels:
 
     @contextmanager
     def _open(self, models: Sequence[ServedModel], settings: ServeSettings) -> Iterator[Endpoint]:
-        checked_engines(models, settings)
+        engines = checked_engines(models, settings)
         require_key(settings.api_key_env)
         check_port_free(settings.host, settings.port)
         # Imported here: Ray Serve takes seconds that a run with nothing to serve need not wait.
         from alpagasus_ray.serve.serving import serving
 
-        self.session.connect()
+        on_gpu = uses_gpus(settings, self.session.connect())
+        needed = needed_resources(len(engines), settings, on_gpu=on_gpu)
+        resources = self.session.wait_for(needed, self.console.say)
+        if lacking := shortage(len(engines), settings, resources, on_gpu=on_gpu):
+            raise UserError(f"{lacking}: add nodes, serve fewer models, or raise wait_for_nodes_s")
         with serving(models, settings, report=self.console.say) as endpoint:
             yield endpoint

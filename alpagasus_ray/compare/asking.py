@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from alpagasus_ray.console import Console
-from alpagasus_ray.judge.jobs import Bill, Spending, judge_job
+from alpagasus_ray.judge.jobs import JUDGE_NEEDS, Bill, Spending, judge_job
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import PAIRWISE_RUBRICS, Rubric
 from alpagasus_ray.ray_session import RaySession
@@ -54,7 +54,7 @@ class PairJudge:
         """
         if not rows:
             return
-        session.connect()
+        session.wait_for(JUDGE_NEEDS, console.say)
         with console.progress(what, len(rows), "judgments") as progress:
             yield from self._pool.judge(rows, progress)
         self.bill.raise_if_stopped(what, len(rows), self._settings.max_cost_usd)

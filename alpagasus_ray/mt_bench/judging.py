@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from alpagasus_ray.console import Console
-from alpagasus_ray.judge.jobs import Bill, Spending, judge_job
+from alpagasus_ray.judge.jobs import JUDGE_NEEDS, Bill, Spending, judge_job
 from alpagasus_ray.judge.mt_bench_prompts import MT_BENCH_RUBRICS
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubric_sets import CHOICE
@@ -45,7 +45,7 @@ class Judging:
         """Return all judged rows; raises StoppedEarly where the dollars did not suffice for them."""
         if not self._rows:
             return []
-        session.connect()
+        session.wait_for(JUDGE_NEEDS, console.say)
         with console.progress(what, len(self._rows), "judgments") as progress:
             judged = [row for chunk in self._pool.judge(self._rows, progress) for row in chunk]
         self.bill.raise_if_stopped(what, len(self._rows), self._settings.max_cost_usd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -232,6 +233,7 @@ def _token_line(address: str, words: str) -> str:
 def _refusal(address: str, words: str) -> str:
     if "Version check returned 404" in words:
         return f"{_no_cluster(address)}: another server answers there"
+    words = re.sub(r"^Request failed with status code \d+: ", "", words)
     # Of a traceback the last line, where the reason stands.
     lines = [line for line in words.splitlines() if line.strip(" .")]
     return f"the cluster at {address} refused: {lines[-1].strip() if lines else words}"

@@ -82,7 +82,9 @@ def _check(
     check_trackers(job.settings.trackers)
     storage.check()
     set_aside = check_inputs(job)
-    check_cluster(job.settings, session.connect())
+    wanted = job.settings.min_workers or job.settings.workers
+    needed = {worker_resource(session.connect()): float(wanted)}
+    check_cluster(job.settings, session.wait_for(needed, console.say))
     check_shared(run, "--run-dir")
     if set_aside:
         console.say(f"train: {set_aside}")
