@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
 ADDRESS_HELP = "the cluster's job server, http://HEAD:8265 (or RAY_API_SERVER_ADDRESS, or RAY_ADDRESS)"
+MAX_WORDS = 300
 OF_THE_CLUSTER = ("run_dir", "command", "act", "arm", "arms")
 """Parsed flags that name no file of the user's."""
 
@@ -161,7 +162,7 @@ def _say_what_it_is(wanted: Submission, job_id: str, is_new: bool, console: Cons
 
 
 def _follow(server: JobServer, job_id: str, address: str, console: Console) -> int:
-    from alpagasus_ray.submit.ray_jobs import exit_status
+    from alpagasus_ray.submit.ray_jobs import STOPPED, exit_status
 
     def write(text: str) -> None:
         sys.stdout.write(text)
@@ -174,8 +175,11 @@ def _follow(server: JobServer, job_id: str, address: str, console: Console) -> i
         return 130
     status = exit_status(job)
     if status:
-        reason = "" if job.driver_exit_code else f": {' '.join((job.message or '').split())[:300]}"
-        console.say(f"alpagasus: {job_id} has {job.status.lower()} (exit status {status}){reason}")
+        # Without an exit status of its own there are only Ray's words.
+        is_told = job.driver_exit_code is not None or status == STOPPED
+        reason = "" if is_told else f": {' '.join((job.message or '').split())[:MAX_WORDS]}"
+        ended = "has been stopped" if status == STOPPED else f"has failed (exit status {status})"
+        console.say(f"alpagasus: {job_id} {ended}{reason}")
     return status
 
 
