@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.loopback import LoopbackServer
-from tests.object_store import object_store
+from tests.object_store import CREDENTIALS, object_store
 from tests.shell import Shell, complaint
 
 
@@ -28,9 +28,18 @@ def closed() -> Iterator[str]:
     """An address in a store that knows nobody's keys any more."""
     with object_store("closed") as address:
         endpoint = parse_qs(urlsplit(address).query)["endpoint_override"][0]
-        request = urllib.request.Request(f"http://{endpoint}/moto-api/reset-auth", data=b"0", method="POST")
-        urllib.request.urlopen(request, timeout=10).read()
-        yield address
+        let_in(endpoint, requests="0")
+        try:
+            yield address
+        finally:
+            let_in(endpoint, requests="inf")
+
+
+def let_in(endpoint: str, requests: str) -> None:
+    """Tell the store how many more requests it takes from anybody."""
+    where = f"http://{endpoint}/moto-api/reset-auth"
+    kind = {"Content-Type": "text/plain"}
+    urllib.request.urlopen(urllib.request.Request(where, requests.encode(), kind), timeout=10).read()
 
 
 @pytest.mark.slow
@@ -45,6 +54,7 @@ def test_a_bucket_without_rights(closed: str, recipe: tuple[str, ...], shell: Sh
             "grade",
             *("--data", "rows.json", "--model", "judge", "--base-url", endpoint.base_url, *recipe),
             *("--run-dir", closed.replace("NAME", "run")),
+            **CREDENTIALS,
             OPENAI_API_KEY="sk-x",
         )
         assert time.monotonic() - started_s < 30
