@@ -47,7 +47,10 @@ def agree(context: Context) -> None:
     ledger = recipe.ledger or run.ledger
     if out is not None:
         run, folder = named_folder(out)
-    with nullcontext() if out is not None else run.locked(), RaySession(context.logs) as session:
+    with (
+        nullcontext() if out is not None else run.locked(),
+        RaySession(context.logs, context.recipe.wait_for_nodes_s) as session,
+    ):
         table = judge_the_judge(run, folder, recipe, ledger, session, context.console)
     context.console.result(f"{table}\n\n{out or run.shown(folder)}/agreement.json")
 

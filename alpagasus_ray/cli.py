@@ -25,6 +25,7 @@ from alpagasus_ray.file_commands import add_file_commands
 from alpagasus_ray.mt_bench_commands import add_mt_bench_command
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
+from alpagasus_ray.submit_commands import add_submit_commands
 
 DEFAULT_RUN_DIR = "runs/default"
 
@@ -79,6 +80,7 @@ def build_parser() -> Parser:
     add_agreement_command(add)
     add_file_commands(subparsers, add)
     add_mt_bench_command(add)
+    add_submit_commands(subparsers)
     return parser
 
 
@@ -160,7 +162,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Both, and by hand: a shell starts background jobs with Ctrl-C ignored, and Python keeps it so.
         signal.signal(signal.SIGINT, _interrupt)
         signal.signal(signal.SIGTERM, _interrupt)
+        if (on_cluster := getattr(args, "on_cluster", None)) is not None:
+            return int(on_cluster(args, build_parser().parse_args, _named_recipe, console))
         run = RunDirectory(args.run_dir or ("runs/demo" if args.command == "demo" else DEFAULT_RUN_DIR))
+        run.check_readable()
         recipe = _recipe(args, run)
         if is_read_only(args):
             args.act(commands.Context(args, run, recipe, console, logs=None))
@@ -217,6 +222,10 @@ def _recipe(args: argparse.Namespace, run: RunDirectory) -> Recipe:
     overrides = [*stale, *args.overrides]
     stored = run.read_text(run.recipe) if name is None and run.exists(run.recipe) else None
     return load_recipe(name, overrides, flags, arms=commands.arm_flags(args), stored=stored)
+
+
+def _named_recipe(args: argparse.Namespace) -> Recipe:
+    return _recipe(args, RunDirectory(DEFAULT_RUN_DIR))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

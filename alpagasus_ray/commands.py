@@ -218,12 +218,14 @@ def open_pipeline(context: Context, keep_recipe: bool = True) -> Iterator[Pipeli
 
     run = context.run
     assert context.logs is not None
+    if keep_recipe and not run.is_local:
+        run.check()  # before anything is paid for that could not be kept
     with run.locked() if keep_recipe else nullcontext():
         before = run.read_text(run.recipe) if run.exists(run.recipe) else None
         if keep_recipe:
             run.write_text(run.recipe, context.recipe.to_yaml())
         try:
-            with RaySession(context.logs) as session:
+            with RaySession(context.logs, context.recipe.wait_for_nodes_s) as session:
                 yield Pipeline(run, context.recipe, session, context.console)
         except UserError:
             # A slip, such as a file that is not there, must not be the next command's default.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
+import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +29,11 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 WITHOUT_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
 
 
+ANSWERS_WITHIN_S = 10.0
+POLL_S = 1.0
+WRONG_TOKEN = "it wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"
+
+
 class RaySession:
     """A context in which `connect()` gives a Ray that is up.
 
@@ -33,8 +41,8 @@ class RaySession:
     started on this machine and stopped at the end, and its logs are copied into the run directory.
     """
 
-    def __init__(self, log_folder: Path | None = None) -> None:
-        self._log_folder = log_folder
+    def __init__(self, log_folder: Path | None = None, wait_for_nodes_s: float = 0.0) -> None:
+        self._log_folder, self._wait_for_nodes_s = log_folder, wait_for_nodes_s
         self._session_logs: Path | None = None
         self._connected = False
 
@@ -54,6 +62,28 @@ class RaySession:
         resources: dict[str, float] = ray.cluster_resources()
         return resources
 
+    def wait_for(self, needed: Mapping[str, float], say: Callable[[str], None]) -> dict[str, float]:
+        """Return the cluster's resources once they hold these, or after the wait that the recipe allows.
+
+        A cluster whose nodes come when they are asked for is asked; a Ray of our own grows no more.
+        """
+        resources = self.connect()
+        if not (lacking := _lacking(needed, resources)) or not os.environ.get("RAY_ADDRESS"):
+            return resources
+        from ray.autoscaler.sdk import request_resources
+
+        say(f"waiting up to {self._wait_for_nodes_s:g} s for {lacking} (wait_for_nodes_s)")
+        until_s = time.monotonic() + self._wait_for_nodes_s
+        one_each = [{kind: 1.0} for kind, amount in needed.items() for _ in range(math.ceil(amount))]
+        request_resources(bundles=one_each)
+        try:
+            while _lacking(needed, resources) and time.monotonic() < until_s:
+                time.sleep(POLL_S)
+                resources = self.connect()
+        finally:
+            request_resources(bundles=[])  # from now on it is the work that keeps the nodes
+        return resources
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -69,10 +99,12 @@ class RaySession:
             shutil.copytree(self._session_logs, link, dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
     def _connect(self) -> None:
+        address = os.environ.get("RAY_ADDRESS")
+        if address:
+            _check_address(address)
         import ray
         import ray.data
 
-        address = os.environ.get("RAY_ADDRESS")
         here = {} if address else {"include_dashboard": False}
         surroundings = nullcontext() if address else _environment(WITHOUT_DASHBOARD)
         self._connected = True
@@ -81,8 +113,13 @@ class RaySession:
             with surroundings:
                 ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
+            why = " ".join(str(error).split())
+            if address and why.startswith("Failed to connect"):  # after the address has answered
+                why = WRONG_TOKEN
+            raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {why}") from error
         except Exception as error:
+            if type(error).__name__ == "AuthenticationError":
+                raise UserError(f"Ray at {address} cannot be reached: {WRONG_TOKEN}") from error
             # Ray has no class of its own for a node that takes longer than 30 s to come up.
             if "timed out during startup" not in str(error):
                 raise
@@ -110,6 +147,39 @@ class RaySession:
         elif link.exists():
             shutil.rmtree(link)
         link.symlink_to(session_logs)
+
+
+def _lacking(needed: Mapping[str, float], resources: Mapping[str, float]) -> str:
+    """Return in words what is needed and not there, such as `4 GPU (the cluster has 0)`; empty: nothing."""
+    return ", ".join(
+        f"{amount:g} {kind} (the cluster has {resources.get(kind, 0.0):g})"
+        for kind, amount in needed.items()
+        if amount > resources.get(kind, 0.0)
+    )
+
+
+def _check_address(address: str) -> None:
+    """Raise UserError where no Ray answers: Ray itself would try for two minutes, and end the process."""
+    if address.startswith("http"):
+        raise UserError(
+            f"RAY_ADDRESS is {address}, where jobs are submitted: `alpagasus submit` does that. On a node of "
+            "the cluster it is HEAD:6379, or auto"
+        )
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # auto, local, ray://...: Ray's own to find
+    # Imported here: what takes seconds need not be waited for.
+    import grpc
+
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN_S / 2):
+            pass
+        if os.environ.get("RAY_USE_TLS", "0") in ("0", "false"):
+            with grpc.insecure_channel(address) as channel:
+                grpc.channel_ready_future(channel).result(timeout=ANSWERS_WITHIN_S)
+    except (OSError, OverflowError, grpc.FutureTimeoutError) as error:
+        why = getattr(error, "strerror", None) or f"no answer within {ANSWERS_WITHIN_S:g} s"
+        raise UserError(f"no Ray cluster at {address} (RAY_ADDRESS): {why}") from error
 
 
 @contextmanager

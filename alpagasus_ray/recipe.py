@@ -145,6 +145,9 @@ class Recipe(Section):
     """None: `run` leaves it out."""
     ledger: Address | None = None
     """Where paid replies are kept; None: the folder `ledger` beside the run directory."""
+    wait_for_nodes_s: float = Field(45.0, ge=0)
+    """How long a stage waits for CPUs or GPUs that the cluster has not got. Where nodes come when they are
+    asked for, that takes minutes."""
     prices: dict[str, PriceSettings] = Field(default_factory=dict)
     """Prices by model name, before the list prices. Model names hold dots, at which --set splits keys: write
     --set 'prices={gpt-4.1: {input_usd_per_million_tokens: 2, output_usd_per_million_tokens: 8}}'."""

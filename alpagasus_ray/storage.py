@@ -10,6 +10,8 @@ from pyarrow import fs
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_section import holds_a_secret
 
+PROBE = ".writable"
+
 
 def last_part(address: str) -> str:
     """Return what a file or folder is called, whatever follows a question mark in its address.
@@ -42,6 +44,24 @@ class Storage:
                 self.filesystem, self.root = fs.FileSystem.from_uri(self.uri)
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{self.what} {uri} cannot be opened: {error}") from error
+
+    def check(self) -> None:
+        """Make the folder; raises UserError where nothing can be written."""
+        try:
+            self.filesystem.create_dir(self.root, recursive=True)
+            self.write_bytes(PROBE, b"")
+            self.remove(PROBE)
+        except OSError as error:
+            raise UserError(f"{self.what} {self.uri} cannot be written to: {_in_one_line(error)}") from error
+
+    def check_readable(self) -> None:
+        """Raise UserError where the folder is in an object store that does not answer, or lets us not in."""
+        if self.is_local:
+            return
+        try:
+            self.filesystem.get_file_info(self.root)
+        except OSError as error:
+            raise UserError(f"{self.what} {self.uri} cannot be read: {_in_one_line(error)}") from error
 
     def child_uri(self, name: str) -> str:
         """Return the address of a folder in this one, whole, for other processes and machines.
@@ -111,3 +131,7 @@ class Storage:
         prefix = self.path(folder)
         infos = self.filesystem.get_file_info(fs.FileSelector(prefix, recursive=True, allow_not_found=True))
         return sorted(info.path[len(prefix) + 1 :] for info in infos if info.type == fs.FileType.File)
+
+
+def _in_one_line(error: OSError) -> str:
+    return " ".join(str(error).split())

@@ -11,6 +11,7 @@ from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.benchmark.benchmarking import Benchmarks
 from alpagasus_ray.benchmarking import do_benchmarks
 from alpagasus_ray.console import Console
+from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation, check_answer_length
 from alpagasus_ray.generate.roads import EndpointRoad
 from alpagasus_ray.mt_bench.running import check_mt_bench, run_mt_bench
@@ -18,10 +19,12 @@ from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import Recipe, ServeSettings
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.endpoint import Endpoint
+from alpagasus_ray.serve.engine_settings import needed_resources, shortage, uses_gpus
 from alpagasus_ray.serve.engines import checked_engines
 from alpagasus_ray.serve.model_folder import ServedModel, models_named_by_folder
 from alpagasus_ray.serve.ports import check_port_free
 from alpagasus_ray.serve.sharing import SharedEndpoint
+from alpagasus_ray.shared_folder import check_shared
 
 
 class TrainedModels:
@@ -72,6 +75,7 @@ class TrainedModels:
         folders = {one.arm: self.run.child_uri(self.run.model(one.arm)) for one in missing}
         if settings.road == "offline":
             resources = self.session.connect()
+            check_shared(self.run, "--run-dir")
             for generation in missing:
                 self.console.say(f"generate: starting vLLM for {generation.arm} (generate.road is offline)")
                 offline = offline_road(generation, folders[generation.arm], self.recipe.serve, resources)
@@ -123,18 +127,24 @@ class TrainedModels:
     @contextmanager
     def _open_endpoint(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:
         """An endpoint for stages of this run alone."""
+        self.session.connect()
+        check_shared(self.run, "--run-dir")  # the replicas read the models there
         own = self.recipe.serve.of_a_stage(self.recipe.generate.timeout_s)
         with self._open(models, own) as endpoint:
             yield endpoint
 
     @contextmanager
     def _open(self, models: Sequence[ServedModel], settings: ServeSettings) -> Iterator[Endpoint]:
-        checked_engines(models, settings)
+        engines = checked_engines(models, settings)
         require_key(settings.api_key_env)
         check_port_free(settings.host, settings.port)
         # Imported here: Ray Serve takes seconds that a run with nothing to serve need not wait.
         from alpagasus_ray.serve.serving import serving
 
-        self.session.connect()
+        on_gpu = uses_gpus(settings, self.session.connect())
+        needed = needed_resources(len(engines), settings, on_gpu=on_gpu)
+        resources = self.session.wait_for(needed, self.console.say)
+        if lacking := shortage(len(engines), settings, resources, on_gpu=on_gpu):
+            raise UserError(f"{lacking}: add nodes, serve fewer models, or raise wait_for_nodes_s")
         with serving(models, settings, report=self.console.say) as endpoint:
             yield endpoint

@@ -24,8 +24,8 @@ LAYERS = (
     ("artifacts", "model_sources"),
     ("corpus",),
     ("llm",),
-    ("ray_session",),
-    ("judge",),
+    ("ray_session", "shared_folder"),
+    ("judge", "submit"),
     STAGES,
     ("answering", "benchmarking"),
     ("mt_bench",),
@@ -33,7 +33,9 @@ LAYERS = (
     ("pipeline",),
     ("command_flags", "commands"),
     ("agreement_commands", "benchmark_commands", "compare_commands", "file_commands", "mt_bench_commands"),
+    ("submit_commands",),
     ("cli",),
+    ("__main__",),
 )
 """From the ground up: a room leans on rooms of lower layers and on itself, never on its neighbours."""
 LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
@@ -41,6 +43,7 @@ LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 RAY = frozenset(
     {
         "ray_session",
+        "shared_folder",
         "llm.budget_actor",
         "benchmark.ray_tasks",
         "generate.offline_road",
@@ -49,6 +52,7 @@ RAY = frozenset(
         "train.ray_workers",
         "serve.application",
         "serve.serving",
+        "submit.ray_jobs",
     }
 )
 """The wiring: the only modules that import ray."""
@@ -60,7 +64,9 @@ LATE = frozenset(
         ("commands", "llm.ledger_report"),
         ("commands", "pipeline"),  # --help and a wrong flag need not wait for Ray
         ("commands", "ray_session"),
+        ("__main__", "cli"),  # once it is known that the image has what it takes
         ("commands", "grade.estimating"),
+        ("submit_commands", "submit.ray_jobs"),  # Ray, for --help and a wrong flag not
         ("commands", "train.plan"),
         ("pipeline", "train.tiny_model"),  # torch, for the toy world's base model only
         ("trained_models", "serve.serving"),  # Ray Serve, where a model has to be served
@@ -95,6 +101,9 @@ PURE = (
     "file_commands",
     "mt_bench_commands",
     "recipe_files",
+    "submit_commands",
+    "submit.submission",
+    "submit.working_folder",
     "corpus.answers",
     "corpus.committing",
     "corpus.fetching",

@@ -15,7 +15,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.grade.pilot import Pilot, pilot_rows
 from alpagasus_ray.grade.places import RowsAtPlaces, places_of_triplets, sampled_rows
 from alpagasus_ray.grade.reviews import Review
-from alpagasus_ray.judge.jobs import Spending, judge_job
+from alpagasus_ray.judge.jobs import JUDGE_NEEDS, Spending, judge_job
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.judge.rubrics import Rubric
 from alpagasus_ray.llm.asking import failure_kind, num_passing
@@ -23,6 +23,7 @@ from alpagasus_ray.manifests import Made, Manifest, RowDigest
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import GradeSettings, Recipe
 from alpagasus_ray.schemas import REVIEWS
+from alpagasus_ray.shared_folder import check_shared
 
 ROWS_PER_FILE = 100_000
 ROWS_PER_TABLE = 1_000
@@ -119,7 +120,7 @@ class _Grading:
         pilot = Pilot(drawn, settings.guard)
         if not pilot.rows.num_rows:
             return
-        session.connect()
+        session.wait_for(JUDGE_NEEDS, console.say)
         rows = pilot.rows.to_pylist()
         with console.progress("pilot", pilot.rows.num_rows) as progress:
             judged = [row for chunk in self.pool.judge(rows, progress) for row in chunk]
@@ -134,7 +135,8 @@ class _Grading:
 
     def work(self, num_rows: int, session: RaySession, console: Console) -> Made:
         """Ask for the other rows, and write the reviews as they come in."""
-        session.connect()
+        session.wait_for(JUDGE_NEEDS, console.say)
+        check_shared(self.run, "--run-dir")  # the judge's actors read their rows there
         tally, bill = _Tally(self.asked_before), self.pool.bill
         self._write_set_aside(tally)
         places = self.places.to_pylist()

@@ -25,6 +25,12 @@ def as_they_are(block: pa.Table) -> pa.Table:
     return block
 
 
+CPUS_PER_ACTOR = 0.25
+"""An actor mostly waits for the judge."""
+JUDGE_NEEDS = {"CPU": CPUS_PER_ACTOR}
+"""What a cluster has to have for a judge to be asked from it."""
+
+
 @dataclass(frozen=True)
 class JudgeJob:
     """What is asked of whom; it travels to every actor."""

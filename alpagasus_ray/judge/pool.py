@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayError
 
 from alpagasus_ray.console import Progress, duration
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.judge.jobs import Bill, JudgeJob, Spending, as_they_are
+from alpagasus_ray.judge.jobs import CPUS_PER_ACTOR, Bill, JudgeJob, Spending, as_they_are
 from alpagasus_ray.judge.judging import Judge
 from alpagasus_ray.judge.received import Received, numbered, rows_with_places
 from alpagasus_ray.llm.asking import NOT_ASKED, failure_kind
@@ -26,13 +26,13 @@ from alpagasus_ray.llm.chat import EndpointError
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.ledger_upkeep import tidy
 from alpagasus_ray.ray_session import root_cause
+from alpagasus_ray.shared_folder import check_shared
+from alpagasus_ray.storage import Storage
 
 ROWS_PER_BLOCK = 256
 BLOCKS_IN_FLIGHT = 16
 """Blocks that an actor works on at once: the slow rows of some keep no slot idle, since the others have
 plenty that wait for one."""
-CPUS_PER_ACTOR = 0.25
-"""An actor mostly waits for the judge."""
 REQUESTS_PER_ACTOR = 32
 """In flight. At 200 ms a reply 64 reach 0.93 of an endpoint's limit through one actor, and 0.97 through two
 (benchmarks/grading.py): between replies an actor has its rows to read and to hand on."""
@@ -98,6 +98,11 @@ class JudgePool:
         endpoint can answer no request: everything answered before is in the ledger.
         """
         account = self._job.account
+        if ray.cluster_resources().get("CPU", 0.0) < CPUS_PER_ACTOR:
+            raise UserError(
+                "the judge's actors want CPUs and the cluster has none: add nodes, or raise wait_for_nodes_s"
+            )
+        check_shared(Storage(self._job.ledger), "the ledger")
         standing = _Standing(account)
         job = replace(
             self._job,

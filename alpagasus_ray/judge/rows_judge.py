@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from alpagasus_ray.console import Console
-from alpagasus_ray.judge.jobs import Bill, JudgeJob, Spending
+from alpagasus_ray.judge.jobs import JUDGE_NEEDS, Bill, JudgeJob, Spending
 from alpagasus_ray.judge.providers import judge_key
 from alpagasus_ray.ray_session import RaySession
 
@@ -51,7 +51,7 @@ class RowsJudge:
         """
         if not rows:
             return
-        session.connect()
+        session.wait_for(JUDGE_NEEDS, console.say)
         with console.progress(what, len(rows), "judgments") as progress:
             yield from self._pool.judge(rows, progress)
         self.bill.raise_if_stopped(what, len(rows), self._job.settings.max_cost_usd)

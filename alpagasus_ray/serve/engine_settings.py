@@ -168,6 +168,13 @@ def workers_per_replica(settings: ServeSettings) -> int:
     return int(tensor) * int(pipeline)
 
 
+def needed_resources(num_engines: int, settings: ServeSettings, *, on_gpu: bool) -> dict[str, float]:
+    """Return what Ray sets aside for the models, one kind of it: CPUs or GPUs."""
+    ((kind, amount),) = worker_bundle(settings, on_gpu=on_gpu).items()
+    workers = num_engines * max(1, settings.num_replicas) * workers_per_replica(settings)
+    return {kind: workers * amount + (0 if on_gpu else INGRESS_CPUS)}
+
+
 def shortage(
     num_engines: int, settings: ServeSettings, resources: Mapping[str, float], *, on_gpu: bool
 ) -> str | None:
@@ -175,10 +182,7 @@ def shortage(
 
     An example: "3 models need 3 GPU, the cluster has 2".
     """
-    kind, amount = next(iter(worker_bundle(settings, on_gpu=on_gpu).items()))
-    needed = num_engines * max(1, settings.num_replicas) * workers_per_replica(settings) * amount + (
-        0 if on_gpu else INGRESS_CPUS
-    )
+    ((kind, needed),) = needed_resources(num_engines, settings, on_gpu=on_gpu).items()
     if needed <= resources.get(kind, 0.0):
         return None
     models = "1 model needs" if num_engines == 1 else f"{num_engines} models need"

@@ -23,7 +23,7 @@ from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.application import build_application
 from alpagasus_ray.serve.causes import cause_in_one_line
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, RefusedError, wait_until_answering
-from alpagasus_ray.serve.engine_settings import APPLICATION, deployment_name, shortage, uses_gpus
+from alpagasus_ray.serve.engine_settings import APPLICATION, deployment_name, uses_gpus
 from alpagasus_ray.serve.engines import Engine, checked_engines
 from alpagasus_ray.serve.guard import Admission
 from alpagasus_ray.serve.model_folder import ServedModel
@@ -105,8 +105,6 @@ class _Startup:
         resources = ray.cluster_resources()
         on_gpu = uses_gpus(self.settings, resources)
         self.report(f"starting {self._counted} on {'GPUs' if on_gpu else 'CPUs'}")
-        if lacking := shortage(len(self.engines), self.settings, resources, on_gpu=on_gpu):
-            self.report(f"{lacking}: waiting for more")
         try:
             serve.start(
                 proxy_location="HeadOnly",

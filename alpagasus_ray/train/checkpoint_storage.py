@@ -5,11 +5,9 @@ from __future__ import annotations
 from pyarrow import fs
 
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.storage import Storage
 
-PROBE = ".writable"
 CHECKPOINT = "checkpoint_20"
 """What the names of Ray Train's checkpoints begin with: in this century."""
 
@@ -23,15 +21,6 @@ class CheckpointStorage(Storage):
         """`is_shared`: other runs may keep theirs here, too, and nothing of another attempt is removed."""
         super().__init__(uri)
         self._is_shared = is_shared
-
-    def check(self) -> None:
-        """Make the folder; raises UserError where nothing can be written."""
-        try:
-            self.filesystem.create_dir(self.root, recursive=True)
-            self.write_bytes(PROBE, b"")
-            self.remove(PROBE)
-        except OSError as error:
-            raise UserError(f"{self.what} {self.uri} cannot be written to: {error}") from error
 
     def has_any(self, attempt: str) -> bool:
         """Return whether an attempt has a checkpoint, or the beginnings of one."""

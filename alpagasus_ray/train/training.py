@@ -12,6 +12,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
+from alpagasus_ray.shared_folder import check_shared
 from alpagasus_ray.train.attempts import attempt_settings
 from alpagasus_ray.train.base_models import check_base_model, fingerprint
 from alpagasus_ray.train.checking import check_cluster, check_inputs, worker_resource
@@ -47,7 +48,7 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         settings,
         {run.arm(arm): rows},
         lambda: _train(run, job, arm, attempt, session, console),
-        check=lambda: _check(job, checkpoint_storage(run, recipe.train, arm), session, console),
+        check=lambda: _check(run, job, checkpoint_storage(run, recipe.train, arm), session, console),
     )
     if worked:  # not before the model is committed: until then a kill would mean to begin anew
         storage = checkpoint_storage(run, recipe.train, arm)
@@ -76,11 +77,16 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
     return model, fingerprint(model)
 
 
-def _check(job: TrainJob, storage: CheckpointStorage, session: RaySession, console: Console) -> None:
+def _check(
+    run: RunDirectory, job: TrainJob, storage: CheckpointStorage, session: RaySession, console: Console
+) -> None:
     check_trackers(job.settings.trackers)
     storage.check()
     set_aside = check_inputs(job)
-    check_cluster(job.settings, session.connect())
+    wanted = job.settings.min_workers or job.settings.workers
+    needed = {worker_resource(session.connect()): float(wanted)}
+    check_cluster(job.settings, session.wait_for(needed, console.say))
+    check_shared(run, "--run-dir")
     if set_aside:
         console.say(f"train: {set_aside}")
 

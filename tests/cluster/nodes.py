@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,8 @@ class Cluster:
     cpus: Sequence[int]
     folder: Path
     log: IO[str]
+    unseen: Mapping[int, Path]
+    """Folders that a node has not got, by its number: it has an empty one of its own there."""
 
     @property
     def of_commands(self) -> dict[str, str]:
@@ -91,6 +93,9 @@ class Cluster:
         own = tempfile.mkdtemp(dir=self.folder)
         command = [RAY, "start", "--block", f"--temp-dir={own}", f"--dashboard-agent-listen-port={agent}"]
         command += [f"--num-cpus={self.cpus[number]}", f"--resources={json.dumps({_name(number): 1})}"]
+        if (unseen := self.unseen.get(number)) is not None:
+            hide = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs own "$0" && exec "$@"', str(unseen)]
+            command = [*hide, *command]
         return subprocess.Popen(
             [*command, *flags],
             env=self.environment,
@@ -105,7 +110,9 @@ def _name(number: int) -> str:
 
 
 @contextmanager
-def started_nodes(folder: Path, cpus: Sequence[int], **variables: str) -> Iterator[Cluster]:
+def started_nodes(
+    folder: Path, cpus: Sequence[int], unseen: Mapping[int, Path] | None = None, **variables: str
+) -> Iterator[Cluster]:
     """Start a node for each number of CPUs, with variables of Ray's set; end all of them with the block."""
     gcs, dashboard, client = free_ports(3)
     environment = {
@@ -126,7 +133,14 @@ def started_nodes(folder: Path, cpus: Sequence[int], **variables: str) -> Iterat
         (folder / "nodes.log").open("w") as log,
     ):
         cluster = Cluster(
-            f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", environment, [], cpus, Path(own), log
+            f"127.0.0.1:{gcs}",
+            f"http://127.0.0.1:{dashboard}",
+            environment,
+            [],
+            cpus,
+            Path(own),
+            log,
+            unseen or {},
         )
         try:
             cluster.start_all(*head)

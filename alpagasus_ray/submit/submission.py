@@ -1,0 +1,77 @@
+"""What is submitted: a stage with its flags, and the name that its jobs go by. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from alpagasus_ray.errors import UserError
+
+STAGES = (
+    "run",
+    "grade",
+    "select",
+    "train",
+    "serve",
+    "generate",
+    "benchmark",
+    "compare",
+    "mt-bench",
+    "agreement",
+    "report",
+)
+"""The commands that a cluster can do; jobs/ has an entry point for each."""
+START = "python -m alpagasus_ray"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One stage on one run directory."""
+
+    stage: str
+    arguments: tuple[str, ...]
+    """The stage's own flags, as they were typed."""
+    run_dir: str
+
+    @property
+    def entrypoint(self) -> str:
+        """The command line that the cluster runs."""
+        return f"{START} {shlex.join([self.stage, *self.arguments])}"
+
+    @property
+    def name(self) -> str:
+        """What the jobs of this stage on this run directory are called, without the attempt's number."""
+        digest = hashlib.sha256(self.run_dir.rstrip("/").encode()).hexdigest()[:8]
+        last = re.sub(r"[^A-Za-z0-9]+", "-", PurePosixPath(self.run_dir.partition("?")[0]).name).strip("-")
+        return "-".join(filter(None, ("alpagasus", self.stage, last[:30], digest)))
+
+    def job_id(self, attempt: int) -> str:
+        """Return the id of an attempt: Ray takes none twice, even after its job's end."""
+        return f"{self.name}-{attempt}"
+
+    def attempt_of(self, job_id: str | None) -> int | None:
+        """Return which attempt an id is of; None where it is another submission's."""
+        found = re.fullmatch(rf"{re.escape(self.name)}-([0-9]+)", job_id or "")
+        return int(found[1]) if found else None
+
+    def next_attempt(self, job_ids: Iterable[str | None]) -> int:
+        """Return the number after those that are taken."""
+        return 1 + max((number for one in job_ids if (number := self.attempt_of(one))), default=0)
+
+
+def submission(stage: str, arguments: Sequence[str], run_dir: str | None) -> Submission:
+    """Return what is to be submitted.
+
+    Raises UserError for a run directory that would be lost with the job: it has to be one that all nodes
+    reach.
+    """
+    if run_dir is None or ("://" not in run_dir and not run_dir.startswith("/")):
+        told = "a job needs --run-dir" if run_dir is None else f"--run-dir {run_dir} is lost with its job"
+        raise UserError(
+            f"{told}: name a folder that all nodes share by its whole path, or an object store (s3://...)"
+        )
+    return Submission(stage, tuple(arguments), run_dir)
