@@ -41,6 +41,9 @@ class TrainSettings(Section):
     min_workers: int | None = Field(None, ge=1)
     """Elastic: where nodes are lost, training goes on from the last checkpoint with as few workers as these,
     and with more when nodes come back. None: it waits until there is room for all."""
+    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
+    """What the workers run on. auto: GPUs, where the cluster has any now. A cluster that starts its GPU nodes
+    when they are asked for has to be told (and `wait_for_nodes_s`, how long that takes)."""
     resize_every_s: float = Field(60.0, gt=0)
     """How often an elastic training looks whether there is room for more workers."""
     threads_per_worker: int = Field(1, ge=1)
@@ -115,7 +118,7 @@ class TrainSettings(Section):
         them: a run that ran out of memory goes on with a smaller micro-batch. Nor is where figures go.
         """
         dealt_out = {"strategy", "workers", "min_workers", "resize_every_s", "threads_per_worker"}
-        dealt_out |= {"micro_batch_size", "packing"}
+        dealt_out |= {"micro_batch_size", "packing", "accelerator"}
         memory = {"activation_checkpointing", "reshard_after_forward", "zero_stage", "offload"}
         elsewhere = {"model", "deepspeed_config", "max_failures"}
         elsewhere |= {"checkpoint_every_steps", "checkpoint_storage", "keep_checkpoints", "trackers"}

@@ -27,20 +27,26 @@ WITHOUT_BF16 = frozenset({"K80", "P4", "P100", "V100", "T4"})
 Guide, arithmetic throughput by compute capability: from 8.0 on)."""
 
 
-def worker_resource(resources: Mapping[str, float]) -> str:
-    """Return what each worker takes one of: GPU or CPU."""
-    return "GPU" if resources.get("GPU", 0) > 0 and torch_has_cuda() else "CPU"
+def worker_resource(settings: TrainSettings, resources: Mapping[str, float]) -> str:
+    """Return what each worker takes one of: GPU or CPU.
+
+    Raises UserError where torch cannot use what is wanted.
+    """
+    if settings.accelerator == "gpu" and not torch_has_cuda():
+        raise UserError("train.accelerator is gpu, and torch here is built for CPUs: install a CUDA build")
+    is_gpu = resources.get("GPU", 0) > 0 and torch_has_cuda()
+    return "GPU" if settings.accelerator == "gpu" or (settings.accelerator == "auto" and is_gpu) else "CPU"
 
 
 def check_cluster(settings: TrainSettings, resources: Mapping[str, float]) -> None:
     """Raise UserError for what a cluster with these resources (Ray's) cannot do."""
-    resource = worker_resource(resources)
+    resource = worker_resource(settings, resources)
     there = int(resources.get(resource, 0))
     wanted = settings.min_workers or settings.workers
     if wanted > there:
         raise UserError(
             f"training wants {wanted} workers and the cluster has {there} {resource}s: "
-            f"set --workers {max(there, 1)}, or add nodes"
+            + (f"set --workers {there}, or add nodes" if there else "add nodes, or raise wait_for_nodes_s")
         )
     if resource == "CPU":
         if settings.offload != "none":

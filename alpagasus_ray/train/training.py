@@ -84,7 +84,7 @@ def _check(
     storage.check()
     set_aside = check_inputs(job)
     wanted = job.settings.min_workers or job.settings.workers
-    needed = {worker_resource(session.connect()): float(wanted)}
+    needed = {worker_resource(job.settings, session.connect()): float(wanted)}
     check_cluster(job.settings, session.wait_for(needed, console.say))
     check_shared(run, "--run-dir")
     if set_aside:
@@ -99,7 +99,7 @@ def _train(
     how = "going on from the last checkpoint" if storage.has_any(attempt) else "from the start"
     console.say(f"train: {arm} {how}: starting {settings.workers} worker(s), {settings.strategy}")
     with records_here(job.export_folder) as folder, shown_progress(folder, arm, console):
-        fit(job, storage, attempt, worker_resource(session.connect()) == "GPU")
+        fit(job, storage, attempt, worker_resource(job.settings, session.connect()) == "GPU")
     with records_here(job.export_folder) as folder:
         if (folder / ERROR_FILE).exists():
             raise UserError(f"training arm {arm}: {(folder / ERROR_FILE).read_text(encoding='utf-8')}")

@@ -212,14 +212,15 @@ def test_the_job_runs_the_cluster_that_is_shipped_alone_too() -> None:
 
 def test_the_job_runs_the_pipeline_with_flags_that_it_has() -> None:
     from alpagasus_ray.cli import build_parser
+    from alpagasus_ray.recipe_files import load_recipe
 
-    around, _, job = (
-        part.split() for part in loaded("kuberay/rayjob.yaml")["spec"]["entrypoint"].partition(" -- ")
-    )
-    assert around[:2] == ["python", f"{IN_IMAGE}cluster/with_nodes.py"]
+    job = loaded("kuberay/rayjob.yaml")["spec"]["entrypoint"].split()
     assert job[:2] == ["python", f"{IN_IMAGE}jobs/pipeline.py"]
     asked = build_parser().parse_args(["run", *job[2:]])
     assert asked.run_dir == "/shared/runs/mine"
+    recipe = load_recipe("demo", asked.overrides)
+    assert (recipe.train.accelerator, recipe.serve.accelerator) == ("gpu", "gpu"), "its GPU nodes come later"
+    assert recipe.wait_for_nodes_s >= 600
 
 
 def test_the_service_is_what_the_command_writes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from alpagasus_ray.corpus.toyworld import generate_rows
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train import checking
-from alpagasus_ray.train.checking import check_cluster, check_inputs, check_rows, check_shape
+from alpagasus_ray.train.checking import check_cluster, check_inputs, check_rows, check_shape, worker_resource
 from alpagasus_ray.train.job import TrainJob
 
 ROWS = generate_rows(40, 0.5, 0)
@@ -55,6 +55,19 @@ def test_workers_and_offload_want_what_is_there() -> None:
         check_cluster(settings(workers=3), {"CPU": 2.0})
     with pytest.raises(UserError, match="no GPUs"):
         check_cluster(settings(offload="parameters"), {"CPU": 2.0})
+
+
+def test_gpus_that_come_when_they_are_asked_for_have_to_be_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "torch_has_cuda", lambda: True)
+    there = {"CPU": 8.0}
+    assert worker_resource(settings(), there) == "CPU"
+    assert worker_resource(settings(accelerator="gpu"), there) == "GPU"
+    assert worker_resource(settings(accelerator="cpu"), {"CPU": 8.0, "GPU": 8.0}) == "CPU"
+    with pytest.raises(UserError, match=r"2 workers and the cluster has 0 GPUs.*wait_for_nodes_s"):
+        check_cluster(settings(accelerator="gpu"), there)
+    monkeypatch.setattr(checking, "torch_has_cuda", lambda: False)
+    with pytest.raises(UserError, match=r"train\.accelerator.*CUDA"):
+        worker_resource(settings(accelerator="gpu"), there)
 
 
 def test_zero_has_no_4_bits() -> None:
