@@ -17,7 +17,7 @@ from alpagasus_ray.serve.engine_settings import (
     uses_gpus,
     worker_bundle,
 )
-from alpagasus_ray.serve.engines import engines_of
+from alpagasus_ray.serve.engines import engines_of, window_tokens
 from alpagasus_ray.serve.model_folder import ServedModel, end_token_ids, read_config
 
 if TYPE_CHECKING:
@@ -54,6 +54,16 @@ def token_ids(generation: Answers, folder: str) -> dict[str, list[int]]:
     prompts = [prompt for testset in generation.testsets for prompt in testset.prompts]
     ids = asked_token_ids(folder, "chat" if generation.is_chat else "alpaca", prompts)
     return dict(zip((one.key for one in generation.requests().values()), ids, strict=True))
+
+
+def check_window(model: ServedModel, max_new_tokens: int, settings: ServeSettings, setting: str) -> None:
+    """Raise UserError where a model's window leaves no room for a prompt; `setting` is the length's."""
+    window = window_tokens(model, settings)
+    if window is not None and window <= max_new_tokens:
+        raise UserError(
+            f"{model.name} takes {window:,} tokens, prompt and answer together, and {setting} is "
+            f"{max_new_tokens:,}: lower it (--set {setting}={window // 2})"
+        )
 
 
 def check_token_parity(endpoint: Endpoint, generation: Answers, folder: str) -> None:

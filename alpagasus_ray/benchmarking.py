@@ -12,8 +12,8 @@ from alpagasus_ray.console import Console
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.model_sources import ModelFiles
 from alpagasus_ray.recipe_files import require_key
-from alpagasus_ray.serve.engines import engines_of
-from alpagasus_ray.serve.model_folder import ServedModel, read_config
+from alpagasus_ray.serve.engines import window_tokens
+from alpagasus_ray.serve.model_folder import ServedModel
 from alpagasus_ray.serve.sharing import Open
 
 if TYPE_CHECKING:
@@ -83,14 +83,10 @@ def targets_elsewhere(run: RunDirectory, recipe: Recipe, arms: Sequence[str]) ->
 
 
 def _target(arm: str, folder: str, base_url: str, api_key_env: str | None, settings: ServeSettings) -> Target:
-    return Target(arm, base_url, api_key_env, folder, _max_length_tokens(arm, folder, settings))
-
-
-def _max_length_tokens(arm: str, folder: str, settings: ServeSettings) -> int:
-    """Return the longest question with its answer, as the served model takes it."""
-    files = ModelFiles(folder)
-    holds_model = files.exists("config.json") or files.exists("adapter_config.json")
-    base = engines_of([ServedModel(arm, folder)], settings.base_model)[0].folder if holds_model else None
-    own = read_config(base).get("max_position_embeddings") if base else None
-    lengths = (settings.max_model_length_tokens, settings.engine.get("max_model_len"), own)
-    return min((length for length in lengths if isinstance(length, int)), default=DEFAULT_LENGTH_TOKENS)
+    return Target(
+        arm,
+        base_url,
+        api_key_env,
+        folder,
+        window_tokens(ServedModel(arm, folder), settings) or DEFAULT_LENGTH_TOKENS,
+    )

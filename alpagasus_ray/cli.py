@@ -183,12 +183,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.say(f"alpagasus: {error}")
         return 2
     except KeyboardInterrupt:
-        console.say("alpagasus: stopped; what was finished is kept, the same command goes on from there")
+        console.say(f"alpagasus: stopped{_way_on(sys.argv[1:] if argv is None else argv)}")
         return 130
     except Exception:  # the last stop: a defect is shown whole, on the user's own stderr
         console.say(traceback.format_exc())
         return 1
     return 0
+
+
+def _way_on(argv: Sequence[str]) -> str:
+    is_done = argv[:1] == ["serve"]
+    return "" if is_done else "; what was finished is kept, the same command goes on from there"
 
 
 def is_read_only(args: argparse.Namespace) -> bool:

@@ -170,7 +170,7 @@ def mt_bench(context: Context) -> None:
     """Commit answers to MT-Bench, scores and verdicts."""
     with open_pipeline(context) as pipeline:
         pipeline.models.mt_bench()
-        context.console.result(pipeline.summary())
+        context.console.result(pipeline.summary("mt-bench"))
 
 
 def benchmark(context: Context) -> None:
@@ -181,7 +181,7 @@ def benchmark(context: Context) -> None:
         raise UserError("no arms: give --arms A,B")
     with open_pipeline(context) as pipeline:
         pipeline.models.benchmark(arms)
-        context.console.result(pipeline.summary())
+        context.console.result(pipeline.summary("benchmarks"))
     _complain(pipeline.models.set_aside)
 
 

@@ -171,9 +171,9 @@ class Pipeline:
         answers = (read_answers(a, files, imported), read_answers(b, files, imported))
         return compare_answers(out, recipe, (a, b), answers, self.session, self.console)
 
-    def summary(self) -> str:
-        """Return the run's figures as a table for a terminal."""
-        return summary_table(self.run)
+    def summary(self, *parts: str) -> str:
+        """Return the run's figures as tables for a terminal; `parts`: of these alone (reporting.PARTS)."""
+        return summary_table(self.run, parts)
 
     def report(self) -> Manifest:
         """Commit the report."""

@@ -112,20 +112,10 @@ class RaySession:
         try:
             with surroundings:
                 ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            why = " ".join(str(error).split())
-            if address and why.startswith("Failed to connect"):  # after the address has answered
-                why = WRONG_TOKEN
-            raise UserError(f"Ray at {address or 'this machine'} cannot be reached: {why}") from error
         except Exception as error:
-            if type(error).__name__ == "AuthenticationError":
-                raise UserError(f"Ray at {address} cannot be reached: {WRONG_TOKEN}") from error
-            # Ray has no class of its own for a node that takes longer than 30 s to come up.
-            if "timed out during startup" not in str(error):
+            if (line := _what_to_mend(error, address)) is None:
                 raise
-            raise UserError(
-                "Ray did not come up within 30 s: this machine is overloaded. Run the same command again"
-            ) from error
+            raise UserError(line) from error
         if threading.current_thread() is threading.main_thread():
             # Ray takes SIGTERM for itself and ends the process at once, with no word to the user.
             for number, handler in handlers.items():
@@ -147,6 +137,25 @@ class RaySession:
         elif link.exists():
             shutil.rmtree(link)
         link.symlink_to(session_logs)
+
+
+def _what_to_mend(error: Exception, address: str | None) -> str | None:
+    """Return one line on a Ray that did not come up, or could not be entered; None: it is a defect."""
+    words = " ".join(str(error).split())
+    # Ray has no classes of its own for these.
+    if "AF_UNIX path" in words:
+        return (
+            "Ray's sockets would lie too deep in the temporary folder (their paths have 107 bytes at most): "
+            "set RAY_TMPDIR=/tmp"
+        )
+    if "timed out during startup" in words:
+        return "Ray did not come up within 30 s: this machine is overloaded. Run the same command again"
+    is_refused = address is not None and words.startswith("Failed to connect")  # after it has answered
+    if is_refused or type(error).__name__ == "AuthenticationError":
+        words = WRONG_TOKEN
+    elif not isinstance(error, ConnectionError | RuntimeError | ValueError):
+        return None
+    return f"Ray at {address or 'this machine'} cannot be reached: {words}"
 
 
 def _lacking(needed: Mapping[str, float], resources: Mapping[str, float]) -> str:

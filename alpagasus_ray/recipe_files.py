@@ -6,13 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from alpagasus_ray.errors import UserError, nearest
-from alpagasus_ray.recipe import ArmSettings, PriceSettings, Recipe, Section, ToyworldSettings
+from alpagasus_ray.recipe import ArmSettings, PriceSettings, Recipe, Section
 from alpagasus_ray.recipe_section import holds_a_secret
 from alpagasus_ray.text_files import read_text
 
@@ -174,5 +174,6 @@ def _keys_at(location: Sequence[int | str]) -> list[str]:
         if (named := NAMED_SECTIONS.get(str(part))) is not None:
             return list(named.model_fields)
         annotation = model.model_fields[str(part)].annotation
-        model = ToyworldSettings if part == "toyworld" else annotation
+        # A section that may be left out is a union with None.
+        model = next((one for one in get_args(annotation) if hasattr(one, "model_fields")), annotation)
     return list(model.model_fields)

@@ -35,7 +35,7 @@ class RunPaths:
 
     @staticmethod
     def replies(arm: str, model: str) -> str:
-        """Return the folder that keeps a model's replies until its answers are committed."""
+        """Return the folder that keeps a model's replies: to be asked once, whichever test sets are named."""
         return f"checkpoints/{arm}--replies-{model[:16]}"
 
     @staticmethod

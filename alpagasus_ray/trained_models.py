@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from alpagasus_ray.answering import check_token_parity, offline_road
+from alpagasus_ray.answering import check_token_parity, check_window, offline_road
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.benchmark.benchmarking import Benchmarks
 from alpagasus_ray.benchmarking import do_benchmarks
@@ -18,7 +18,7 @@ from alpagasus_ray.mt_bench.running import check_mt_bench, run_mt_bench
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import Recipe, ServeSettings
 from alpagasus_ray.recipe_files import require_key
-from alpagasus_ray.serve.endpoint import Endpoint
+from alpagasus_ray.serve.endpoint import Endpoint, warm_up
 from alpagasus_ray.serve.engine_settings import needed_resources, shortage, uses_gpus
 from alpagasus_ray.serve.engines import checked_engines
 from alpagasus_ray.serve.model_folder import ServedModel, models_named_by_folder
@@ -55,6 +55,7 @@ class TrainedModels:
     def serve(self, folders: Sequence[str], wait: Callable[[], None]) -> None:
         """Serve Hugging Face folders, each under its own name, until `wait` returns."""
         with self._open(models_named_by_folder(folders), self.recipe.serve) as endpoint:
+            warm_up(endpoint)
             names = ", ".join(endpoint.model_names)
             self.console.result(f"{names} at {endpoint.base_url} (Ctrl-C stops)")
             wait()
@@ -81,7 +82,10 @@ class TrainedModels:
                 offline = offline_road(generation, folders[generation.arm], self.recipe.serve, resources)
                 generation.make(offline, self.console)
             return
-        with self._serving([ServedModel(*one) for one in folders.items()]) as endpoint:
+        models = [ServedModel(*one) for one in folders.items()]
+        for model in models:
+            check_window(model, settings.max_new_tokens, self.recipe.serve, "generate.max_new_tokens")
+        with self._serving(models) as endpoint:
             for generation in missing:
                 check_token_parity(endpoint, generation, folders[generation.arm])
                 road = EndpointRoad(endpoint.base_url, endpoint.api_key, settings, is_ours=True)

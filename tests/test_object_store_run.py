@@ -19,7 +19,9 @@ RESULTS = "verdicts/filtered--vs--full--answer-key/results.json"
 
 def demo(run_dir: str, here: Path) -> subprocess.CompletedProcess[str]:
     """Run the demo in a folder of its own, with all that a machine keeps for itself in others."""
-    own = {"XDG_CACHE_HOME": str(here / "cache"), "TMPDIR": str(here / "tmp"), "PYTHONPATH": os.getcwd()}
+    # Ray's sockets lie in the temporary folder: their whole paths have 107 bytes at most.
+    own = {"RAY_TMPDIR": "/tmp", "XDG_CACHE_HOME": str(here / "cache")}
+    own |= {"TMPDIR": str(here / "tmp"), "PYTHONPATH": os.getcwd()}
     for folder in ("cwd", "tmp"):
         (here / folder).mkdir(exist_ok=True)
     return subprocess.run(

@@ -88,3 +88,24 @@ def test_what_a_cluster_has_not_got_is_waited_for_as_long_as_the_recipe_says(
         session.wait_for({"GPU": 64.0}, said.append)
         assert 2 <= time.monotonic() - started_s < 10
     assert len(said) == 1 and said[0].startswith("waiting up to 2 s for 64 GPU (the cluster has ")
+
+
+def test_a_temporary_folder_too_deep_for_sockets_is_the_users_to_mend(tmp_path: Path) -> None:
+    deep = tmp_path / ("deep" * 20)
+    deep.mkdir()
+    script = (
+        "from alpagasus_ray.ray_session import RaySession\n"
+        "from alpagasus_ray.errors import UserError\n"
+        "try:\n"
+        "    with RaySession() as session: session.connect()\n"
+        "except UserError as error: print('MEND', error)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, "TMPDIR": str(deep)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "MEND" in done.stdout and "RAY_TMPDIR=/tmp" in done.stdout, done.stderr[-1000:]

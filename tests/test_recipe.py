@@ -120,6 +120,8 @@ def test_one_key_of_a_section_leaves_the_others(recipe_file: RecipeFile) -> None
         ("arms.x={selector: threshold, treshold: 4}", "arms.x.treshold", "threshold"),
         ("grade.guard.acton=stop", "grade.guard.acton", "action"),
         ("toyworld.num_row=20", "toyworld.num_row", "num_rows"),
+        ("train.lora.rnk=3", "train.lora.rnk", "rank"),
+        ("mt_bench.question=x", "mt_bench.question", "questions"),
         ("train.learningrate=1", "train.learningrate", "learning_rate"),
         ("compare.num_resample=1000", "compare.num_resample", "num_resamples"),
         ("generate.max_new_token=3", "generate.max_new_token", "max_new_tokens"),

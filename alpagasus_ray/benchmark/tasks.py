@@ -141,7 +141,10 @@ def _find(name: str, settings: BenchmarkSettings, library: _Library) -> Benchmar
     folders_known = own if own and name in library.index(own) else None
     index = library.index(folders_known)
     if name not in index:
-        raise UserError(f"there is no benchmark {name}.{_hint(name, BENCHMARKS, index)}")
+        raise UserError(
+            f"there is no benchmark {name}.{_hint(name, BENCHMARKS, index)} Other tasks of lm-eval's go by "
+            "their names, one of your own by its FILE.yaml"
+        )
     _check_has_one_figure(name, index[name].cfg, index[name].tags)
     return _benchmark(
         name, task=name, definitions=list(_definitions(name, index)), shots=shots, index=folders_known

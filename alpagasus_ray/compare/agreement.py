@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from alpagasus_ray.compare.bootstrap import exact_bound
 from alpagasus_ray.compare.kappas import cohens_kappa, fleiss_kappa
 from alpagasus_ray.compare.length_bias import LengthBias, length_bias
 from alpagasus_ray.compare.verdicts import Outcome, Verdict, winner
@@ -181,6 +182,10 @@ def accuracy_interval(
     """
     if n == 0:
         return None, None
+    if right in (0, n):
+        # All alike, resampling shows no doubt: the exact bound (Clopper and Pearson, Biometrika 26, 1934).
+        bound = exact_bound(n, confidence)
+        return (0.0, 1 - bound) if right == 0 else (bound, 1.0)
     drawn = np.random.default_rng(seed).binomial(n, right / n, size=num_resamples) / n
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])

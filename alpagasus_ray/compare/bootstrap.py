@@ -22,12 +22,17 @@ def bootstrap_interval(
 
     Prompts are resampled within their test set. Drawing n verdicts with replacement is drawing their
     counts from a multinomial distribution, which takes milliseconds where rows would take seconds.
-    (None, None) without a verdict; a point where all verdicts agree, which is then no measure of doubt.
+    (None, None) without a verdict. Where all verdicts are the same, resampling shows no doubt: the interval
+    is what the exact bound on their share leaves open, as the others could be all wins, or all losses.
     """
     judged = [counts for counts in outcomes if sum(counts)]
     n = sum(map(sum, judged))
     if n == 0:
         return None, None
+    if len(same := {verdict for counts in judged for verdict in range(3) if counts[verdict]}) == 1:
+        # win, tie, lose: 2, 1, 0 points.
+        score, bound = 2.0 - same.pop(), exact_bound(n, confidence)
+        return bound * score, bound * score + (1 - bound) * 2
     # The models have no order, but random draws do: always draw for the one that is ahead (in the first
     # test set where one is), then turn the interval round. So swapping the models mirrors it exactly.
     balances = [win - lose for win, _, lose in judged]
@@ -39,6 +44,17 @@ def bootstrap_interval(
     if behind:
         low, high = -high, -low
     return 1 + low / n, 1 + high / n
+
+
+def exact_bound(n: int, confidence: float) -> float:
+    """Return the least share of a verdict that all of n drawn had, at a two-sided confidence.
+
+    Clopper and Pearson's interval for n of n (Biometrika 26, 1934).
+
+    >>> round(exact_bound(6, 0.95), 3)
+    0.541
+    """
+    return float(((1 - confidence) / 2) ** (1 / n))
 
 
 def _balance_interval(
@@ -78,5 +94,7 @@ def more_prompts_needed(
     if low is None or high is None or balance == 0 or low > 1 or high < 1:
         return None
     spread = sum(win + lose - (win - lose) ** 2 / (win + tie + lose) for win, tie, lose in judged)
+    if not spread:  # all verdicts so far are wins, or losses: the exact bound has to leave half behind
+        return math.ceil(math.log((1 - confidence) / 2) / math.log(0.5)) - n
     quantiles = NormalDist().inv_cdf((1 + confidence) / 2) + NormalDist().inv_cdf(POWER)
     return max(1, math.ceil(quantiles**2 * spread * n / balance**2) - n)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.compare.asking import rubric_of
 from alpagasus_ray.compare.judgments import AskedJudge, Collected, Judged, Source, judge_together
-from alpagasus_ray.compare.lines import empty_answers, summary_line
+from alpagasus_ray.compare.lines import empty_answers, slot_follower, summary_line
 from alpagasus_ray.compare.out_folder import named_folder, refuse_others_files
 from alpagasus_ray.compare.pairing import Answers, Key, Texts, pair, verdict_of, verdict_rows
 from alpagasus_ray.compare.results import results_of
@@ -104,7 +104,9 @@ class _Work:
     def __init__(self, run: RunDirectory, recipe: Recipe, compared: Compared, console: Console) -> None:
         self.run, self.recipe, self.compared, self.console = run, recipe, compared, console
         settings = recipe.compare
-        self.pairing = pair(*compared.answers, settings.testsets)
+        if settings.import_reviews and "model" not in settings.model_fields_set:
+            raise UserError("recorded reviews do not say whose they are: name their judge with --model")
+        self.pairing = pair(*compared.answers, settings.testsets, compared.names)
         self.recorded = RecordedJudge(self.pairing, settings) if settings.import_reviews else None
         if self.recorded is not None:
             shaping: dict[str, Any] = {"model": settings.model, "imported_reviews": self.recorded.content}
@@ -134,7 +136,7 @@ class _Work:
             compared.folder, STAGE, self.hashed, compared.inputs, work, check=source.check
         )
         console.say(summary_line(compared.names, manifest, worked))
-        for line in manifest.details.get("notes", []):
+        for line in [*manifest.details.get("notes", []), *slot_follower(manifest)]:
             console.say(f"compare: {line}")
         return manifest
 

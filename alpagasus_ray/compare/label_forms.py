@@ -47,7 +47,7 @@ class TextForm:
     def describe(self) -> str:
         """Return the columns that this form needs, in words."""
         columns = self.columns
-        labels = columns.labels or (self.labels.replace(r"\d+", "1"),)
+        labels = columns.labels or (LABELS_IN_WORDS.get(self.labels, self.labels).replace(r"\d+", "1"),)
         needed = (columns.question, columns.answer_a, columns.answer_b, " or ".join(labels))
         return f"{', '.join(needed)} ({self.name})"
 
@@ -106,6 +106,7 @@ class VoteForm:
 
 Form = TextForm | VoteForm
 _OWN_LABELS = r"winner|(label|annotator).*"
+LABELS_IN_WORDS = {_OWN_LABELS: "winner, label... or annotator..."}
 PLAIN = TextForm("plain", LabelColumns(), _OWN_LABELS)
 FORMS: dict[str, Form] = {
     # WeOpenML/PandaLM, data/testset-v1.json (arXiv 2306.05087): three annotators, 0 tie, 1, 2.

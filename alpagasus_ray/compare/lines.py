@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alpagasus_ray.compare.pairing import Answers
+from alpagasus_ray.corpus.ingest import describe_failures
 from alpagasus_ray.corpus.testsets import POOLED
 from alpagasus_ray.manifests import Manifest
 
@@ -16,15 +17,26 @@ def summary_line(names: tuple[str, str], manifest: Manifest, worked: bool) -> st
         "no verdict" if score is None else f"winning score {score:.3f}",
         f"{pooled['flips']} flips",
     ]
-    if pooled["failures"]:
-        parts.append(f"{pooled['failures']} not judged")
     if escalated := manifest.counts["escalated_prompts"]:
-        parts.append(f"{escalated} flips went to {manifest.settings['escalate']}")
+        parts[-1] += f" left of {escalated} that went to {manifest.settings['escalate']}"
+    if pooled["failures"]:
+        parts.append(f"{pooled['failures']} not judged ({describe_failures(manifest.failures)})")
     if left_out := manifest.counts["left_out_prompts"]:
         parts.append(f"clear before the other {left_out:,} prompts were judged")
     return f"compare: {names[0]} against {names[1]}: {', '.join(parts)}" + (
         "" if worked else " (done before)"
     )
+
+
+def slot_follower(manifest: Manifest) -> list[str]:
+    """Return a line where the judge followed the slot more often than the answers."""
+    pooled = manifest.details[POOLED]
+    if pooled["flips"] * 2 <= pooled["n"]:
+        return []
+    return [
+        f"on {pooled['flips']:,} of {pooled['n']:,} prompts the judge named the other model when the answers "
+        "changed places: such a judge tells little about them"
+    ]
 
 
 def empty_answers(names: tuple[str, str], answers: tuple[Answers, Answers]) -> list[str]:
@@ -39,7 +51,6 @@ def empty_answers(names: tuple[str, str], answers: tuple[Answers, Answers]) -> l
         ]
         if empty:
             lines.append(
-                f"compare: {len(empty):,} answers of {name} are empty and judged as they are "
-                f"(the first: {empty[0]})"
+                f"compare: {len(empty):,} of {name}'s answers: empty, and judged so (the first: {empty[0]})"
             )
     return lines

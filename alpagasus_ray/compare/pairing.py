@@ -66,19 +66,21 @@ def key_of(row: Mapping[str, Any]) -> Key:
     return row["testset"], row["prompt_id"]
 
 
-def pair(a: Answers, b: Answers, testsets: Sequence[str] = ()) -> Pairing:
+def pair(
+    a: Answers, b: Answers, testsets: Sequence[str] = (), names: tuple[str, str] = ("A", "B")
+) -> Pairing:
     """Return the rows to judge, in both orders, in a fixed order; `testsets`: only these.
 
     Raises UserError where a test set is not in both, and where one id stands for two different prompts.
     """
     pairing = Pairing([], {}, {}, {})
-    for testset in _common(a, b, testsets):
+    for testset in _common(a, b, testsets, names):
         for prompt_id in sorted(set(a[testset]) | set(b[testset])):
             _add(pairing, testset, prompt_id, a[testset].get(prompt_id), b[testset].get(prompt_id))
     return pairing
 
 
-def _common(a: Answers, b: Answers, wanted: Sequence[str]) -> list[str]:
+def _common(a: Answers, b: Answers, wanted: Sequence[str], names: tuple[str, str]) -> list[str]:
     there = set(a) | set(b)
     if unknown := [name for name in wanted if name not in there]:
         raise UserError(f"no model has answers to a test set {unknown[0]}.{nearest(unknown[0], there)}")
@@ -86,7 +88,7 @@ def _common(a: Answers, b: Answers, wanted: Sequence[str]) -> list[str]:
     if POOLED in testsets:
         raise UserError(f"a test set cannot be called {POOLED}: the results of all of them together are")
     for testset in testsets:
-        for answers, name, other in ((a, "A", "B"), (b, "B", "A")):
+        for answers, name, other in ((a, *names), (b, *reversed(names))):
             if testset not in answers:
                 both = sorted(set(a) & set(b))
                 way_out = (
@@ -94,9 +96,7 @@ def _common(a: Answers, b: Answers, wanted: Sequence[str]) -> list[str]:
                     if both
                     else "have it answer them"
                 )
-                raise UserError(
-                    f"model {name} has no answers to {testset}, which model {other} has: {way_out}"
-                )
+                raise UserError(f"{name} has no answers to {testset}, which {other} has: {way_out}")
     return testsets
 
 

@@ -52,6 +52,8 @@ class Matched:
     num_reviews: int
     num_unmatched: int
     """Reviews of none of the pairing's rows."""
+    num_reviews_of: Mapping[str, int]
+    """Reviews by the order of their answers."""
 
 
 def recorded_file(text: str, source: str, name: str) -> RecordedFile:
@@ -104,13 +106,14 @@ def match(pairing: Pairing, files: Iterable[RecordedFile], rubric: ScoreFormat, 
         order = seen.most_common(1)[0][0] if seen else FIRST
         for key, recorded in in_file:
             reviews.setdefault((order, key), []).append(recorded)
-    num_reviews = sum(map(len, reviews.values()))
+    num_reviews_of = Counter(order for (order, _), waiting in reviews.items() for _ in waiting)
+    num_reviews = num_reviews_of.total()
     rows = []
     for row in pairing.rows:
         # What a set asks twice, with the same answers, has its reviews in its order.
         waiting = reviews.get((row["order"], _key(row)))
         rows.append(_judged(row, waiting.pop(0) if waiting else Recorded(None, NOT_RECORDED, None)))
-    return Matched(rows, num_reviews, num_unmatched=sum(map(len, reviews.values())))
+    return Matched(rows, num_reviews, sum(map(len, reviews.values())), num_reviews_of)
 
 
 def _reviews(file: RecordedFile, rubric: ScoreFormat, reader: str) -> Iterator[tuple[_Key, Recorded]]:

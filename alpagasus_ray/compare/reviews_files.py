@@ -10,6 +10,7 @@ from alpagasus_ray.compare.asking import rubric_of
 from alpagasus_ray.compare.judgments import Collected
 from alpagasus_ray.compare.pairing import Pairing
 from alpagasus_ray.compare.recorded import Matched, RecordedFile, match, recorded_file
+from alpagasus_ray.compare.verdicts import FIRST, SWAPPED
 from alpagasus_ray.console import Console
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.ray_session import RaySession
@@ -54,6 +55,11 @@ class RecordedJudge:
                 f"none of the {matched.num_reviews:,} reviews in "
                 f"{', '.join(path.name for path in self._paths)} is of these answers: questions and both "
                 "answers have to be the same"
+            )
+        if missing := [order for order in (FIRST, SWAPPED) if not matched.num_reviews_of[order]]:
+            raise UserError(
+                f"--import-reviews {', '.join(path.name for path in self._paths)}: none is of the "
+                f"{missing[0]} order of the answers: give the other order's files (FIRST-SECOND-SET.json) too"
             )
         self._matched = matched
 

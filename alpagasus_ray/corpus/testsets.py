@@ -87,6 +87,8 @@ def parse_prompt(
     keys = (columns["instruction"],) if "instruction" in columns else PROMPT_KEYS
     key = next((key for key in keys if isinstance(row.get(key), str) and row[key].strip()), None)
     if key is None:
+        if empty := [key for key in keys if isinstance(row.get(key), str)]:
+            raise UserError(f"{where}: the prompt is empty ({empty[0]})")
         hint = "" if columns else "; yours can be named: generate.prompt_columns={instruction: NAME}"
         raise UserError(f"{where}: no prompt under any of {', '.join(keys)}{hint}")
     try:

@@ -7,6 +7,7 @@ from collections import Counter
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
+from alpagasus_ray.corpus.ingest import describe_failures
 from alpagasus_ray.corpus.template import chat_message, render_prompt
 from alpagasus_ray.corpus.testset_files import content_hashes, load_testsets
 from alpagasus_ray.corpus.testsets import Prompt
@@ -72,6 +73,7 @@ class Generation:
         """
         if self.settings.base_url:
             console.say(f"generate: asking {self.settings.base_url} for {self.arm} (generate.base_url)")
+        self._tell_what_leaves(console)
         manifest, _ = self.run.make(
             self.run.answers(self.arm),
             "generate",
@@ -80,25 +82,36 @@ class Generation:
             lambda: self._generate(road, console),
         )
         answered = manifest.counts["answers"]
-        console.say(f"generate: {self.arm} answered {answered:,} prompts of {len(self.testsets)} test sets")
+        failed = f"; without one: {describe_failures(manifest.failures)}" if manifest.failures else ""
+        sets = f"{len(self.testsets)} test set{'s' * (len(self.testsets) != 1)}"
+        console.say(f"generate: {self.arm} answered {answered:,} prompts of {sets}{failed}")
         return manifest
+
+    def _tell_what_leaves(self, console: Console) -> None:
+        """Say which answers are not among the test sets any more; the replies stay."""
+        there = self.run.manifest(self.run.answers(self.arm))
+        before = there.settings.get("testsets", {}) if there is not None else {}
+        if gone := sorted(set(before) - {testset.name for testset in self.testsets}):
+            console.say(
+                f"generate: {self.arm}: {', '.join(gone)} is not among generate.testsets any more, and its "
+                "answers leave the run: named again, they come back without being asked for"
+            )
 
     def _generate(self, road: Road, console: Console) -> Made:
         model = self._inputs.get(self.run.model(self.arm))
         # A request says nothing about how the model is served: other settings, other replies.
         shaped = settings_hash({**self._shaping, "model": model.content if model else None})
         replies = self.run.replies(self.arm, shaped)
-        requests = self.requests()
+        requests, ledger = self.requests(), Ledger(self.run.child_uri(replies))
+        if there := len(ledger.lookup_many([request.key for request in requests.values()])):
+            console.say(f"generate: {self.arm}: {there:,} of {len(requests):,} prompts were answered before")
         with console.progress(f"generate {self.arm}", len(requests), "prompts") as progress:
-            answers = road(list(requests.values()), Ledger(self.run.child_uri(replies)), progress)
+            answers = road(list(requests.values()), ledger, progress)
         asked = dict(zip(requests, answers, strict=True))
         if not any(one.reply for one in asked.values()):
             reasons = Counter(one.failure for one in asked.values()).most_common(1)
             raise UserError(f"{self.arm} answered no prompt at all ({reasons[0][0]})")
-        made = self._write(asked)
-        if not made.details["passing_failures"]:
-            self.run.remove_folder(replies)
-        return made
+        return self._write(asked)
 
     def _write(self, asked: dict[tuple[str, str], Asked]) -> Made:
         counts: dict[str, int] = {}

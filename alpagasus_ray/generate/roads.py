@@ -9,7 +9,7 @@ from typing import Protocol
 from alpagasus_ray.console import Progress
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits
-from alpagasus_ray.llm.chat import EndpointError, Request
+from alpagasus_ray.llm.chat import EndpointError, ReplyError, Request
 from alpagasus_ray.llm.concurrency import START
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.recipe import GenerateSettings
@@ -34,7 +34,7 @@ class EndpointRoad:
         self, base_url: str, api_key: str | None, settings: GenerateSettings, *, is_ours: bool = False
     ) -> None:
         """`is_ours`: nobody else asks it, so it gets all requests at once that it may have."""
-        self._base_url, self._api_key, self._settings = base_url, api_key, settings
+        self._base_url, self._api_key, self._settings, self._is_ours = base_url, api_key, settings, is_ours
         most = settings.max_concurrency
         self._limits = AskingLimits(most, settings.max_retries, start_concurrency=most if is_ours else START)
 
@@ -58,6 +58,25 @@ class EndpointRoad:
             return asked
 
         try:
+            if not self._is_ours:
+                await self._ask_first(requests, replies)
             return await asyncio.gather(*(ask(request) for request in requests))
         finally:
             await asker.close()
+
+    async def _ask_first(self, requests: Sequence[Request], replies: Ledger) -> None:
+        """Raise UserError where nobody is there: said at once, and not after all tries of all requests."""
+        from alpagasus_ray.llm.openai_chat import OpenAIChat
+
+        known = replies.lookup_many([request.key for request in requests])
+        missing = next((request for request in requests if request.key not in known), None)
+        if missing is None:
+            return
+        model = OpenAIChat(self._base_url, self._api_key, self._settings.timeout_s)
+        try:
+            replies.record(missing.key, await model.complete(missing), missing.model)
+        except ReplyError as error:
+            if error.kind == "connection":
+                raise UserError(f"{self._base_url} cannot be reached: {error}") from error
+        finally:
+            await model.close()

@@ -107,8 +107,6 @@ class ArmAnswers:
             }
             second = _ask(road, follow_up, ledger, progress)
         made = _write(self._run, self.arm, questions, first, second)
-        if not made.details["passing_failures"]:
-            self._run.remove_folder(replies)
         return made
 
     def _first(self, question: Question) -> Request:

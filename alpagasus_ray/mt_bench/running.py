@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from alpagasus_ray.answering import check_token_parity
+from alpagasus_ray.answering import check_token_parity, check_window
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.generate.roads import EndpointRoad
@@ -81,7 +81,10 @@ def _answer(bench: Bench, missing: Sequence[ArmAnswers], serving: Serving, conso
             one.make(road, console)
         return
     folders = {one.arm: bench.run.child_uri(bench.run.model(one.arm)) for one in missing}
-    with serving([ServedModel(*one) for one in folders.items()]) as endpoint:
+    models = [ServedModel(*one) for one in folders.items()]
+    for model in models:
+        check_window(model, bench.settings.max_new_tokens, bench.recipe.serve, "mt_bench.max_new_tokens")
+    with serving(models) as endpoint:
         for one in missing:
             check_token_parity(endpoint, one, folders[one.arm])
             road = EndpointRoad(endpoint.base_url, endpoint.api_key, settings, is_ours=True)

@@ -111,13 +111,18 @@ def draw_pictures(facts: page.Facts) -> dict[str, Picture]:
     return pictures | {RunDirectory.model(arm.name): training_figures.training_curves(arm) for arm in curved}
 
 
-def summary_table(run: RunDirectory, recipe: Recipe | None = None) -> str:
-    """Return the results as plain text for a terminal: comparisons first, then the arms."""
+PARTS = ("comparisons", "arms", "mt-bench", "benchmarks")
+"""Of what summary_table shows, in its order."""
+
+
+def summary_table(run: RunDirectory, parts: Sequence[str] = ()) -> str:
+    """Return the results as plain text for a terminal, all PARTS or some."""
+    parts = parts or PARTS
     manifests = committed(run)
-    pairs = collect_pairs(run, recipe or Recipe(), manifests)
+    pairs = collect_pairs(run, Recipe(), manifests)
     arms = collect_arms(run, manifests, pairs)
     blocks = []
-    if pairs:
+    if pairs and "comparisons" in parts:
         confidence = next((result.confidence for pair in pairs for result in pair.rows), 0.95)
         head = (
             "pair",
@@ -130,7 +135,7 @@ def summary_table(run: RunDirectory, recipe: Recipe | None = None) -> str:
             f"{100 * confidence:g} % interval",
         )
         blocks.append(_columns([head, *(row for pair in pairs for row in _pair_lines(pair))], left=2))
-    if arms:
+    if arms and "arms" in parts:
         lines = [
             (
                 arm.name,
@@ -140,9 +145,12 @@ def summary_table(run: RunDirectory, recipe: Recipe | None = None) -> str:
             for arm in arms
         ]
         blocks.append(_columns([("arm", "rows", "training time"), *lines], left=1))
-    benched = mt_bench.collect_mt_bench(run, manifests)
-    blocks += [_columns(rows, left=2) for rows in mt_bench.tables(benched)]
-    if reached := benchmark_lines(collect_benchmarks(manifests, [arm.name for arm in arms])):
+    if "mt-bench" in parts:
+        benched = mt_bench.collect_mt_bench(run, manifests)
+        blocks += [_columns(rows, left=2) for rows in mt_bench.tables(benched)]
+    if "benchmarks" in parts and (
+        reached := benchmark_lines(collect_benchmarks(manifests, [arm.name for arm in arms]))
+    ):
         blocks.append(_columns(reached, left=3))
     return "\n\n".join(blocks) or "nothing selected or compared yet"
 

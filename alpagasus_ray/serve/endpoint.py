@@ -75,6 +75,18 @@ def wait_until_answering(
             time.sleep(PAUSE_S)
 
 
+def warm_up(endpoint: Endpoint) -> None:
+    """Have each model draw a token.
+
+    An engine that has answered greedily alone gets ready to draw when it is first asked to, and its client
+    waits for seconds.
+    """
+    for name in endpoint.model_names:
+        body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 1.0, "top_p": 0.9}
+        with suppress(OSError, HTTPException, ValueError):  # it has answered: the rest is the client's to see
+            _ask(endpoint, "completions", body, time.monotonic() + ANSWER_WITHIN_S)
+
+
 def seen_token_ids(endpoint: Endpoint, model: str, prompt: str, *, is_chat: bool) -> list[int] | None:
     """Return the tokens that the endpoint makes of a prompt, sent as it stands or as a user's message.
 

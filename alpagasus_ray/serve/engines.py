@@ -102,6 +102,19 @@ def engines_of(models: Sequence[ServedModel], base_folder: str | None = None) ->
     return (*engines, *(_engine(None, base, group) for (base, _), group in groups.items()))
 
 
+def window_tokens(model: ServedModel, settings: ServeSettings) -> int | None:
+    """Return how long a prompt with its answer may be, as the served model takes it; None: nobody says.
+
+    Raises UserError where an adapter's base is not there.
+    """
+    files = ModelFiles(model.folder)
+    holds_model = files.exists("config.json") or files.exists(ADAPTER_CONFIG)
+    base = engines_of([model], settings.base_model)[0].folder if holds_model else None
+    own = read_config(base).get("max_position_embeddings") if base else None
+    lengths = (settings.max_model_length_tokens, settings.engine.get("max_model_len"), own)
+    return min((length for length in lengths if isinstance(length, int)), default=None)
+
+
 def _engine(base: ServedModel | None, folder: str, adapters: Iterable[_Adapter]) -> Engine:
     group = list(adapters)
     return Engine(

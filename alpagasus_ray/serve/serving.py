@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray
@@ -21,7 +22,7 @@ from ray.serve.schema import (
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.application import build_application
-from alpagasus_ray.serve.causes import cause_in_one_line
+from alpagasus_ray.serve.causes import cause_in_one_line, last_logged_cause
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, RefusedError, wait_until_answering
 from alpagasus_ray.serve.engine_settings import APPLICATION, deployment_name, uses_gpus
 from alpagasus_ray.serve.engines import Engine, checked_engines
@@ -37,6 +38,8 @@ SERVER_CLASS = "FolderServer"
 SERVE = "serve"
 """The namespace of Serve's own actors, and of the replicas."""
 CONTROLLER = "SERVE_CONTROLLER_ACTOR"
+DIED_LATER = "health check failed"
+"""All that Serve says of an engine that has died once it was loaded."""
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 """Of an application and of a deployment: Serve gives it up, or has lost it."""
 
@@ -164,9 +167,11 @@ class _Startup:
         for engine in self.engines:
             deployment = self._deployment(application, engine)
             if deployment is not None and deployment.status in FAILED:
+                cause = cause_in_one_line(deployment.message)
+                if DIED_LATER in cause:
+                    cause = _logged_cause() or cause
                 raise UserError(
-                    f'"{engine.model_id}" ({engine.folder}) cannot be served: '
-                    f"{cause_in_one_line(deployment.message)} (all of it: Ray's log of the replica)"
+                    f'"{engine.model_id}" ({engine.folder}) cannot be served: {cause} (all of it: {_logs()})'
                 )
         raise UserError(f"The endpoint has failed: {cause_in_one_line(application.message)}")
 
@@ -180,6 +185,25 @@ class _Startup:
     def _is_loaded(self, application: ApplicationStatusOverview, engine: Engine) -> bool:
         deployment = self._deployment(application, engine)
         return deployment is not None and deployment.status == DeploymentStatus.HEALTHY
+
+
+def _logs() -> str:
+    """Return where the replicas' own words are."""
+    return f"{_log_folder()}/worker-*.out" if _log_folder() is not None else "Ray's log of the replica"
+
+
+def _log_folder() -> Path | None:
+    """Return where this node's Ray keeps its logs."""
+    node = ray._private.worker._global_node
+    return Path(node.get_logs_dir_path()) if node is not None else None
+
+
+def _logged_cause() -> str | None:
+    """Return what an engine on this node said last before it died."""
+    folder = _log_folder()
+    files = sorted(folder.glob("worker-*.out"), key=lambda file: -file.stat().st_mtime) if folder else []
+    causes = (last_logged_cause(file.read_text(encoding="utf-8", errors="replace")) for file in files)
+    return next(filter(None, causes), None)
 
 
 def _stop_serve() -> None:

@@ -170,7 +170,8 @@ def pinned(template: str) -> str:
 def _alpaca_chat_template(lead: str) -> str:
     before, after = (json.dumps(part) for part in WITHOUT_INPUT.split("{instruction}"))
     return (
-        "{%- if messages[0]['role'] != 'user' or messages | length > 2 -%}"
+        "{%- if messages[0]['role'] != 'user' or messages | length > 2 or (messages | length == 2 and "
+        "(messages[1]['role'] != 'assistant' or add_generation_prompt)) -%}"
         "{{- raise_exception('this model was trained on single instructions: send one user message') -}}"
         "{%- endif -%}"
         f"{{{{- {lead}{before} + messages[0]['content'] + {after} -}}}}"

@@ -113,7 +113,12 @@ def test_the_interval_of_the_accuracy_is_the_binomials() -> None:
     assert accuracy_interval(60, 100, num_resamples=1000, seed=1) == accuracy_interval(
         60, 100, num_resamples=1000, seed=1
     )
-    assert accuracy_interval(5, 5, num_resamples=100, seed=0) == (1.0, 1.0)
+
+
+def test_where_all_are_right_or_wrong_the_interval_is_the_exact_one() -> None:
+    """Clopper and Pearson's for 5 of 5 is 0.478 to 1 (R: binom.test(5, 5))."""
+    assert accuracy_interval(5, 5, num_resamples=100, seed=0) == (pytest.approx(0.4782, abs=1e-4), 1.0)
+    assert accuracy_interval(0, 5, num_resamples=100, seed=0) == (0.0, pytest.approx(0.5218, abs=1e-4))
 
 
 def test_the_rule_decides_what_an_order_that_draws_comes_to() -> None:

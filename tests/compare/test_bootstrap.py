@@ -85,3 +85,16 @@ def test_no_number_of_prompts_where_it_is_clear_or_exactly_even(
 def test_more_confidence_asks_for_more_prompts() -> None:
     needed = [more_prompts_needed([(41, 15, 34)], (0.9, 1.2), confidence=c) for c in (0.8, 0.95, 0.99)]
     assert needed == sorted(needed, key=number) and len(set(needed)) == 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "interval", "more"),
+    [((1, 0, 0), (0.05, 2.0), 5), ((0, 0, 6), (0.0, 0.9186), None), ((0, 2, 0), (0.1581, 1.8419), None)],
+)
+def test_a_few_verdicts_that_all_agree_are_not_sure(
+    counts: tuple[int, int, int], interval: tuple[float, float], more: int | None
+) -> None:
+    """Clopper and Pearson's bound on the share of what all of them said: 0.025, 0.5407 and 0.1581."""
+    found = bootstrap_interval([counts], num_resamples=100, confidence=0.95, seed=0)
+    assert found == (pytest.approx(interval[0], abs=1e-3), pytest.approx(interval[1], abs=1e-3))
+    assert more_prompts_needed([counts], found, confidence=0.95) == more

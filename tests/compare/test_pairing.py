@@ -157,10 +157,10 @@ def test_one_id_for_two_prompts_is_refused() -> None:
 
 
 def test_a_test_set_that_one_model_lacks_is_named_with_the_way_out() -> None:
-    with pytest.raises(UserError, match=r"model B has no answers to koala, .* with --testsets vicuna"):
+    with pytest.raises(UserError, match=r"^B has no answers to koala, which A .* with --testsets vicuna"):
         pair(A, answers("b", vicuna={"1": "b3"}))
-    with pytest.raises(UserError, match=r"model B has no answers to koala, .* have it answer them"):
-        pair(answers("a", koala={"1": "a1"}), answers("b", vicuna={"1": "b1"}))
+    with pytest.raises(UserError, match=r"^full has no answers to koala, which nine_k has: have it answer"):
+        pair(answers("a", koala={"1": "a1"}), answers("b", vicuna={"1": "b1"}), names=("nine_k", "full"))
 
 
 def test_only_the_test_sets_that_are_named_are_compared() -> None:

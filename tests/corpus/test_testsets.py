@@ -89,7 +89,7 @@ def test_a_test_set_is_named_after_its_file(file_of: FileOf, file: str, name: st
         (("[" * 100_000,), "line 1: not JSON (nested too deeply"),
         (('{"prompt": ' + "1" * 5000 + "}",), "line 1: not JSON"),
         (({"prompt": "a"}, {"question_id": 4}), "line 2: no prompt"),
-        (({"prompt": " "},), "line 1: no prompt"),
+        (({"prompt": " "},), "line 1: the prompt is empty (prompt)"),
         (({"prompt": 5},), "line 1: no prompt"),
         (({"id": "x", "prompt": "a"}, {"id": "x", "prompt": "b"}), "the id x"),
         (({"id": 1, "prompt": "a"}, {"id": "1", "prompt": "b"}), "the id 1"),
@@ -150,7 +150,7 @@ def test_columns_of_other_names_are_read_where_they_are_named(file_of: FileOf) -
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"number": 1, "question_text": " "}, "line 2: no prompt under any of question_text"),
+        ({"number": 1, "question_text": " "}, r"line 2: the prompt is empty \(question_text\)"),
         ({"number": 1, "prompt": "Hi?"}, "line 2: no prompt under any of question_text"),
         ({"question_text": "Hi?", "id": 3}, "line 2: no id under number"),
         ({"number": 1, "question_text": "Hi?", "context": ["a"]}, "line 2: context is not a string"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.console import Console
+from alpagasus_ray.console import Console, plain_console
 from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation
@@ -334,10 +335,29 @@ def test_an_interrupted_arm_does_not_get_another_ones_replies(bench: Bench) -> N
     assert bench.endpoint.answered.total() == 5 + 14
 
 
-def test_nothing_stays_behind_once_the_answers_are_there(bench: Bench) -> None:
+def test_a_test_set_more_or_less_asks_only_what_was_never_asked(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.console = plain_console()  # on the streams of this moment
     bench.make()
-    left = [name for name in bench.run.list_files("checkpoints") if name]
-    assert left == []
+    before = bench.answers("koala")
+    bench.testsets(koala=KOALA)
+    bench.make()
+    assert "sinstruct is not among generate.testsets any more" in capsys.readouterr().err
+    assert bench.endpoint.asked.total() == 14 and bench.answers("koala") == before
+    bench.testsets(koala=KOALA, sinstruct=SINSTRUCT, more=[{"prompt": "One more?"}])
+    assert bench.make().counts == {"koala": 12, "sinstruct": 2, "more": 1, "answers": 15}
+    assert bench.endpoint.asked.total() == 15
+    assert "14 of 15 prompts were answered before" in capsys.readouterr().err
+
+
+def test_an_endpoint_that_is_not_there_is_told_at_once(bench: Bench) -> None:
+    started_s = time.monotonic()
+    generation = bench.generation(max_retries=5)
+    road = EndpointRoad("http://127.0.0.1:9/v1", None, generation.settings)
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached"):
+        generation.make(road, bench.console)
+    assert time.monotonic() - started_s < 20, "not after all the tries of all the prompts"
 
 
 def test_a_prompt_without_an_answer_is_counted_and_in_no_file(bench: Bench) -> None:

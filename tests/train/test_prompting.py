@@ -122,3 +122,21 @@ def test_a_tokenizer_that_no_template_suits_gets_none(tmp_path: Path) -> None:
         single="<|im_start|> $A", special_tokens=[mark]
     )
     assert AlpacaPrompting(tokenizer).chat_template() is None
+
+
+def test_the_alpaca_template_renders_one_exchange_and_nothing_else() -> None:
+    tokenizer = fast_tokenizer()
+    tokenizer.chat_template = AlpacaPrompting(tokenizer).chat_template()
+    user, answer = {"role": "user", "content": "Name a fruit."}, {"role": "assistant", "content": "A pear."}
+
+    def rendered(*messages: dict[str, str], add_generation_prompt: bool) -> str:
+        return tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+
+    prompt = rendered(user, add_generation_prompt=True)
+    assert prompt.endswith(render_prompt("Name a fruit."))
+    assert rendered(user, answer, add_generation_prompt=False) == f"{prompt}A pear.<eos>"
+    for messages in ([user, user], [user, answer], [answer], [user, answer, user]):
+        with pytest.raises(jinja2.TemplateError, match="send one user message"):
+            rendered(*messages, add_generation_prompt=True)
