@@ -24,6 +24,8 @@ class Progress:
 
     def __init__(self, console: Console, label: str, total: int, unit: str) -> None:
         self._console, self._label, self._total, self._unit = console, label, total, unit
+        self.stage = label.partition(" ")[0]
+        """A label begins with the stage's name."""
         self._shown_s = time.monotonic()
         self._done = 0
         self._first: tuple[float, int] | None = None

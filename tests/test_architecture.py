@@ -16,15 +16,15 @@ import alpagasus_ray
 PACKAGE = "alpagasus_ray"
 STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark", "report")
 LAYERS = (
-    ("", "cache", "errors", "recipe_section", "run_paths"),
+    ("", "cache", "errors", "metrics_table", "recipe_section", "run_paths"),
     ("", "text_files", "recipe_benchmark_tasks", "recipe_judging", "recipe_serving", "recipe_training"),
     ("recipe_benchmarks", "recipe_comparing"),
-    ("manifests", "console", "recipe", "schemas"),
+    ("console", "dashboard", "manifests", "recipe", "schemas"),
     ("storage", "recipe_files"),
     ("artifacts", "model_sources"),
     ("corpus",),
     ("llm",),
-    ("ray_session", "shared_folder"),
+    ("ray_metrics", "ray_session", "shared_folder"),
     ("judge", "submit"),
     STAGES,
     ("answering", "benchmarking"),
@@ -42,6 +42,7 @@ LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
 RAY = frozenset(
     {
+        "ray_metrics",
         "ray_session",
         "shared_folder",
         "llm.budget_actor",
@@ -97,6 +98,8 @@ PURE = (
     "commands",
     "console",
     "cli",
+    "dashboard",
+    "metrics_table",
     "agreement_commands",
     "file_commands",
     "mt_bench_commands",
@@ -139,6 +142,7 @@ PURE = (
     "grade.reviews",
     "judge.answer_key",
     "judge.judging",
+    "judge.metering",
     "judge.bracketed",
     "judge.mt_bench_prompts",
     "judge.requests",
@@ -184,6 +188,7 @@ PURE = (
     "train.gpus",
     "train.job",
     "train.memory",
+    "train.metering",
     "train.metrics",
     "train.model_card",
     "train.model_shape",
