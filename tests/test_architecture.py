@@ -22,6 +22,7 @@ LAYERS = (
     ("console", "dashboard", "manifests", "recipe", "schemas"),
     ("storage", "recipe_files"),
     ("artifacts", "model_sources"),
+    ("event_log", "live_metrics"),
     ("corpus",),
     ("llm",),
     ("ray_metrics", "ray_session", "shared_folder"),
@@ -30,10 +31,11 @@ LAYERS = (
     ("answering", "benchmarking"),
     ("mt_bench",),
     ("trained_models",),
-    ("pipeline",),
+    ("run_steps",),
+    ("pipeline", "run_status"),
     ("command_flags", "commands"),
     ("agreement_commands", "benchmark_commands", "compare_commands", "file_commands", "mt_bench_commands"),
-    ("submit_commands",),
+    ("submit_commands", "watch_commands"),
     ("cli",),
     ("__main__",),
 )
@@ -82,6 +84,7 @@ LATE = frozenset(
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
         ("agreement_commands", "compare.judging_the_judge"),  # numpy and the judge's parts, as for `compare`
         ("agreement_commands", "ray_session"),
+        ("watch_commands", "ray_session"),
         ("judge.rows_judge", "judge.pool"),
         ("generate.roads", "llm.openai_chat"),
         ("answering", "train.asked_tokens"),  # transformers, where answers are made
@@ -99,7 +102,12 @@ PURE = (
     "console",
     "cli",
     "dashboard",
+    "event_log",
+    "live_metrics",
     "metrics_table",
+    "run_status",
+    "run_steps",
+    "watch_commands",
     "agreement_commands",
     "file_commands",
     "mt_bench_commands",

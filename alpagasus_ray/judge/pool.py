@@ -133,7 +133,8 @@ class JudgePool:
                         meter.count(chunk)
                         failed += sum(bool(row["failure"]) for row in chunk)
                         words = (self.bill.words(), f"{failed:,} failed" if failed else "")
-                        progress.advance(len(chunk), ", ".join(filter(None, words)))
+                        figures = {"failed": failed, "cost_usd": self.bill.cost}
+                        progress.advance(len(chunk), ", ".join(filter(None, words)), figures)
                         yield chunk
                     missing = set(received.missing(number for number, _ in items))
                     # Items without rows are always missing: they end it once nothing else comes.
