@@ -18,11 +18,11 @@ GRAFANA_UNITS = {
     "ratio": "none",
     "requests": "short",
     "rows": "short",
-    "rows_per_second": "rowsps",
+    "rows_per_second": "suffix: rows/s",
     "seconds": "s",
     "steps": "short",
     "tokens": "short",
-    "tokens_per_second": "short",
+    "tokens_per_second": "suffix: tokens/s",
     "usd": "currencyUSD",
 }
 PERCENTILES = (0.5, 0.95)

@@ -26,7 +26,8 @@ from alpagasus_ray.metrics_table import (
 
 TIMEOUT_S = 5.0
 Figures = dict[tuple[str, ...], dict[Metric, float]]
-"""By the values of a metric's labels; what has more labels than its room is added up."""
+"""By the values of a room's labels, and the process that says so: it may have ended, and its node still shows
+its last words. What has more labels is added up."""
 
 
 def own_pages(run: RunDirectory) -> list[str]:
@@ -52,16 +53,19 @@ def read_figures(pages: Iterable[str]) -> Figures:
             for sample in family.samples:
                 if (metric := by_name.get(sample.name)) is not None:
                     labels = JUDGE if metric.room == "judge" else TRAIN
-                    figures[tuple(sample.labels[label] for label in labels)][metric] += sample.value
+                    key = (*(sample.labels[label] for label in labels), sample.labels["WorkerId"])
+                    figures[key][metric] += sample.value
     return figures
 
 
-def figures_in_words(figures: Figures) -> list[str]:
-    """Return a line a judge or an arm, such as `grade by gpt-4o-mini (openai-default): 740 rows/s`."""
+def figures_in_words(figures: Figures, label: str) -> list[str]:
+    """Return a line for each judge or training that is at work on this, such as `grade` or `train full`."""
     lines = []
-    for labels, of in sorted(figures.items()):
+    for (*labels, _), of in sorted(figures.items()):
         if len(labels) == len(JUDGE):
             stage, model, account = labels
+            if stage != label.partition(" ")[0] or not (of[IN_FLIGHT] or of[ROWS_PER_SECOND] or of[RETRYING]):
+                continue
             said = [
                 f"{of[ROWS]:,.0f} rows, {of[ROWS_PER_SECOND]:,.1f}/s",
                 f"{of[IN_FLIGHT]:,.0f} in flight",
@@ -70,7 +74,7 @@ def figures_in_words(figures: Figures) -> list[str]:
                 f"${of[COST]:,.2f}" if of[COST] else "",
             ]
             lines.append(f"{stage} by {model} ({account}): {', '.join(filter(None, said))}")
-        else:
+        elif label == f"train {labels[0]}":
             mfu = f", MFU {of[MFU]:.2f}" if of[MFU] else ""
             lines.append(
                 f"train {labels[0]}: loss {of[LOSS]:.3f}, {of[TOKENS_PER_SECOND]:,.0f} tokens/s{mfu}"

@@ -28,7 +28,7 @@ def add_watch_commands(add: Add) -> None:
 def show_status(context: Context) -> None:
     """Show how the run stands; while it is at work with what Ray's metrics say, where they can be read."""
     status = run_status(context.run, context.recipe)
-    live = _live(context) if status.is_running else []
+    live = _live(context, status.progress["label"]) if status.is_running and status.progress else []
     if context.args.json:
         text = json.dumps({**status.to_dict(), "live": live}, indent=2, ensure_ascii=False)
     else:
@@ -48,10 +48,10 @@ def write_dashboard(context: Context) -> None:
     context.console.result(context.args.out)
 
 
-def _live(context: Context) -> list[str]:
+def _live(context: Context, label: str) -> list[str]:
     try:
         pages = own_pages(context.run) or _pages_of_cluster()
-        return [f"now: {line}" for line in figures_in_words(read_figures(pages))]
+        return [f"now: {line}" for line in figures_in_words(read_figures(pages), label)]
     except (OSError, UserError) as error:
         return [f"no figures from Ray's metrics: {error}"]
 
