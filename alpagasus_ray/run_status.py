@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -104,10 +104,11 @@ def run_status(run: RunDirectory, recipe: Recipe, now: datetime | None = None) -
     is_heard = not run.is_local and heard_s is not None and heard_s < SILENT_AFTER_S
     is_running = ended is None and (run.is_locked() or is_heard)
     manifests: dict[str, Manifest | None] = {}
+    begun = {event["folder"] for event in last if event["event"] == "begin"} if is_running else set[str]()
     return RunStatus(
         run.shown("")[:-1],
         is_running,
-        [_step_status(run, step, events, is_running, manifests) for step in steps_of(run, recipe)],
+        [_step_status(run, step, events, begun, manifests) for step in steps_of(run, recipe)],
         command=last[0]["command"] if last else None,
         outcome=ended["outcome"] if ended else None,
         why=ended.get("why", "") if ended else "",
@@ -139,13 +140,13 @@ def _step_status(
     run: RunDirectory,
     step: Step,
     events: Sequence[Event],
-    is_running: bool,
+    begun: Collection[str],
     manifests: dict[str, Manifest | None],
 ) -> StepStatus:
     named = (step.stage, step.what, step.folder)
     told = [event for event in events if event.get("folder") == step.folder]
     last = told[-1]["event"] if told else None
-    if last == "begin" and is_running:
+    if last == "begin" and step.folder in begun:
         return StepStatus(*named, "running")
     manifest = _manifest(run, step.folder, manifests)
     if manifest is None:
