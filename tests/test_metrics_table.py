@@ -90,9 +90,8 @@ def test_the_queries_suit_the_kinds() -> None:
         assert query.count("(") == query.count(")") and query.count("{") == query.count("}")
         assert ("rate(" in query) == (metric.kind != "gauge" and metric.unit != "usd")
         assert ("histogram_quantile(" in query) == (metric.kind == "histogram")
-        assert set(re.search(r"by \(([^)]*)\)", query)[1].replace("le, ", "").split(", ")) == set(
-            metric.labels
-        )  # type: ignore[index]
+        (labels,) = re.findall(r"by \(([^)]*)\)", query)
+        assert labels.removeprefix("le, ").split(", ") == list(metric.labels)
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
