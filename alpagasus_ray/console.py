@@ -139,7 +139,8 @@ class Console:
 
     def say(self, line: str) -> None:
         """Show one line about the work, which begins with the stage's name, and keep it in the log."""
-        self.on_event(line.partition(":")[0].partition(" ")[0], "said", line=line)
+        stage, colon, _ = line.partition(":")
+        self.on_event(stage.partition(" ")[0] if colon else "", "said", line=line)
         self.show(line)
 
     def show(self, line: str) -> None:

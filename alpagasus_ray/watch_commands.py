@@ -58,7 +58,7 @@ def _live(context: Context, label: str) -> list[str]:
 
 def _pages_of_cluster() -> list[str]:
     if not os.environ.get("RAY_ADDRESS"):
-        return []
+        raise UserError("RAY_ADDRESS does not say where the cluster is")
     # Imported here: seconds that need not be waited for elsewhere.
     from alpagasus_ray.ray_session import RaySession
 

@@ -22,6 +22,7 @@ from alpagasus_ray.errors import StoppedEarly, UserError
 from alpagasus_ray.event_log import read_events, recording
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.recipe_files import load_recipe
 from alpagasus_ray.run_status import RunStatus, run_status
 
 ARMS = {"full": {"selector": "full"}, "filtered": {"selector": "threshold", "threshold": 4.5}}
@@ -81,6 +82,16 @@ def test_a_new_run_has_all_its_steps_left_in_their_order(run: RunDirectory) -> N
     ]
     assert set(states(status).values()) == {"left"}
     assert "0 of 17 steps committed" in status.to_text()
+
+
+@pytest.mark.slow
+def test_of_the_demo_every_step_is_done(finished_demo: tuple[Path, Any]) -> None:
+    run = RunDirectory(str(finished_demo[0]))
+    status = run_status(run, load_recipe(None, [], {}, arms={}, stored=run.read_text(run.recipe)))
+    assert set(states(status).values()) == {"done"}
+    assert (status.command, status.outcome) == ("demo", "done")
+    events = read_events(run)
+    assert {event["stage"] for event in events if event["event"] == "progress"} >= {"grade", "train"}
 
 
 def test_committed_steps_say_counts_failures_and_cost(run: RunDirectory) -> None:
