@@ -19,19 +19,31 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alpagasus_ray.errors import UserError
+from alpagasus_ray.errors import UserError, how_it_ended
 from alpagasus_ray.manifests import Made, Manifest, package_versions, settings_hash
 from alpagasus_ray.run_paths import RunPaths
 from alpagasus_ray.storage import Storage
 
 MANIFEST = "_manifest.json"
 LOCK = ".lock"
+LOOKED_AT_S = 0.1
+OnEvent = Callable[..., None]
+
+
+def _to_nobody(stage: str, event: str, **figures: Any) -> None:
+    """Where nobody wants to know."""
 
 
 class RunDirectory(Storage, RunPaths):
     """One run's artifacts, in a local folder or an object store (anything pyarrow.fs can open)."""
 
     what = "--run-dir"
+
+    def __init__(self, uri: str) -> None:
+        """Open the directory; it need not be there yet. Raises UserError for an address that is none."""
+        super().__init__(uri)
+        self.on_event: OnEvent = _to_nobody
+        """Is told the stage and what happens to it: its begin and its end, with counts."""
 
     @property
     def ledger(self) -> str:
@@ -79,13 +91,31 @@ class RunDirectory(Storage, RunPaths):
             return
         Path(self.root).mkdir(parents=True, exist_ok=True)
         with Path(self.path(LOCK)).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"{self.uri}: another command is at work there: wait for it, or use another --run-dir"
-                ) from error
+            for is_last in (False, True):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if is_last:
+                        raise UserError(
+                            f"{self.uri}: another command is at work there: wait for it, or use another "
+                            "--run-dir"
+                        ) from error
+                    time.sleep(LOOKED_AT_S)  # it may be `status`, which looks whether the lock is free
             yield
+
+    def is_locked(self) -> bool:
+        """Return whether a command is at work on a local run. An object store has no locks."""
+        if not self.is_local:
+            return False
+        try:
+            with Path(self.path(LOCK)).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     # Manifests.
     def manifest(self, folder: str) -> Manifest | None:
@@ -137,10 +167,16 @@ class RunDirectory(Storage, RunPaths):
         """
         if there := self.committed(folder, stage, settings, inputs):
             return there, False
-        check()
-        self.clear(folder)
-        started_s = time.monotonic()
-        made = work()
+        self.on_event(stage, "begin", folder=folder)
+        try:
+            check()
+            self.clear(folder)
+            started_s = time.monotonic()
+            made = work()
+        except BaseException as error:
+            event, why = how_it_ended(error)
+            self.on_event(stage, event, folder=folder, why=why)
+            raise
         manifest = Manifest(
             stage=stage,
             settings_hash=settings_hash(settings),
@@ -156,6 +192,8 @@ class RunDirectory(Storage, RunPaths):
         )
         text = json.dumps(asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False)
         self.write_text(f"{folder}/{MANIFEST}", text + "\n")
+        said = ("counts", "failures", "cost_usd", "wall_time_s")
+        self.on_event(stage, "end", folder=folder, **{name: getattr(manifest, name) for name in said})
         return manifest, True
 
     def content_of_files(self, folder: str, names: Iterable[str] | None = None) -> str:

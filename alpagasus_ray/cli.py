@@ -21,15 +21,17 @@ from alpagasus_ray.command_flags import JUDGE_FLAGS, Flags, add_settings, split
 from alpagasus_ray.compare_commands import add_compare_flags, compare
 from alpagasus_ray.console import Console, plain_console, take_terminal
 from alpagasus_ray.errors import StoppedEarly, UserError
+from alpagasus_ray.event_log import recording
 from alpagasus_ray.file_commands import add_file_commands
 from alpagasus_ray.mt_bench_commands import add_mt_bench_command
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
 from alpagasus_ray.submit_commands import add_submit_commands
+from alpagasus_ray.watch_commands import add_watch_commands
 
 DEFAULT_RUN_DIR = "runs/default"
 
-READ_ONLY = ("estimate", "ledger", "testsets", "answers export")
+READ_ONLY = ("estimate", "ledger", "testsets", "answers export", "status", "dashboard")
 """Commands that leave no trace in the run directory; as `train --dry-run` and `serve --write-config`."""
 
 
@@ -81,6 +83,7 @@ def build_parser() -> Parser:
     add_file_commands(subparsers, add)
     add_mt_bench_command(add)
     add_submit_commands(subparsers)
+    add_watch_commands(add)
     return parser
 
 
@@ -173,7 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         logs = Path(run.path("logs")) if run.is_local else Path(tempfile.mkdtemp(prefix="alpagasus-logs-"))
         console = _take_terminal(logs / f"{args.command}.log", args.run_dir)
-        args.act(commands.Context(args, run, recipe, console, logs))
+        with recording(run, args.command, console):
+            args.act(commands.Context(args, run, recipe, console, logs))
     except BrokenPipeError:
         # Who read our words has seen enough (`| head`). Python would say so once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,10 +6,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, TextColumn
@@ -19,15 +19,22 @@ LINE_EVERY_S = 10.0
 WATCHED_EVERY_S = 1.0
 
 
+def _to_nobody(stage: str, event: str, **figures: Any) -> None:
+    """Where there is no log."""
+
+
 class Progress:
     """The rows done of one stage, with rate and time left."""
 
     def __init__(self, console: Console, label: str, total: int, unit: str) -> None:
         self._console, self._label, self._total, self._unit = console, label, total, unit
+        self.stage = label.partition(" ")[0]
+        """A label begins with the stage's name."""
         self._shown_s = time.monotonic()
         self._done = 0
         self._first: tuple[float, int] | None = None
         self._note = self._why = ""
+        self._figures: Mapping[str, Any] = {}
         self._bar: RichProgress | None = None
         if console.is_terminal:
             self._bar = RichProgress(
@@ -39,9 +46,13 @@ class Progress:
             )
             self._task = self._bar.add_task(label, total=total or None, line="")
             self._bar.start()
+        self._record()
 
-    def advance(self, count: int = 1, note: str | None = None) -> None:
-        """Count more rows as done; a note stands at the end of the line."""
+    def advance(
+        self, count: int = 1, note: str | None = None, figures: Mapping[str, Any] | None = None
+    ) -> None:
+        """Count more rows as done; a note stands at the end of the line, figures in the log."""
+        self._figures = self._figures if figures is None else figures
         self.show(self._done + count, note)
 
     def show(self, done: int, note: str | None = None, total: int | None = None) -> None:
@@ -54,10 +65,11 @@ class Progress:
         self._note = self._note if note is None else note
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, total=self._total or None, line=self.line())
-            return
         if time.monotonic() - self._shown_s >= LINE_EVERY_S:
             self._shown_s = time.monotonic()
-            self._console.say(f"{self._label}: {self.line()}")
+            self._record()
+            if self._bar is None:
+                self._console.show(f"{self._label}: {self.line()}")
 
     @contextmanager
     def watching(self, why: Callable[[], str]) -> Iterator[None]:
@@ -83,16 +95,34 @@ class Progress:
     def line(self) -> str:
         """Return rows, rate and time left in words, such as `5,120/9,229 rows, 740/s, 6 s left`."""
         parts = [f"{self._done:,}/{self._total:,} {self._unit}"]
-        first_s, first_done = self._first or (0.0, 0)
-        elapsed_s = time.monotonic() - first_s
-        if self._done > first_done and elapsed_s > 0:
-            rate = (self._done - first_done) / elapsed_s
+        if (rate := self._rate()) is not None:
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
             parts.append(f"{duration((self._total - self._done) / rate)} left")
         return ", ".join([*parts, *filter(None, (self._note, self._why))])
 
+    def _rate(self) -> float | None:
+        first_s, first_done = self._first or (0.0, 0)
+        elapsed_s = time.monotonic() - first_s
+        return (self._done - first_done) / elapsed_s if self._done > first_done and elapsed_s > 0 else None
+
+    def _record(self) -> None:
+        rate = self._rate()
+        self._console.on_event(
+            self.stage,
+            "progress",
+            label=self._label,
+            done=self._done,
+            total=self._total,
+            unit=self._unit,
+            per_second=rate and round(rate, 3),
+            left_s=rate and round((self._total - self._done) / rate),
+            **self._figures,
+            line=self.line(),
+        )
+
     def close(self) -> None:
         """Take the bar off the screen."""
+        self._record()
         if self._bar is not None:
             self._bar.stop()
 
@@ -104,9 +134,17 @@ class Console:
         self._out = out
         self.rich = RichConsole(file=error, highlight=False, emoji=False)
         self.is_terminal = error.isatty()
+        self.on_event: Callable[..., None] = _to_nobody
+        """Is told the stage and what happens to it: what is said, and how far it is."""
 
     def say(self, line: str) -> None:
-        """Show one line about the work."""
+        """Show one line about the work, which begins with the stage's name, and keep it in the log."""
+        stage, colon, _ = line.partition(":")
+        self.on_event(stage.partition(" ")[0] if colon else "", "said", line=line)
+        self.show(line)
+
+    def show(self, line: str) -> None:
+        """Show one line on the screen alone."""
         self.rich.print(line, markup=False, soft_wrap=True)
 
     def result(self, text: str) -> None:

@@ -14,6 +14,23 @@ class StoppedEarly(Exception):
     """A limit of the user's was reached; all is kept, and the message says what is left (exit 0)."""
 
 
+def how_it_ended(error: BaseException) -> tuple[str, str]:
+    """Return "failed" or "stopped", and why, for whoever reads it later.
+
+    Of a defect the class alone: what it says may hold a row's text.
+
+    >>> how_it_ended(UserError("no data: give --data FILE")), how_it_ended(KeyError("x"))
+    (('failed', 'no data: give --data FILE'), ('failed', 'a defect: KeyError'))
+    """
+    if isinstance(error, UserError):
+        return "failed", str(error)
+    if isinstance(error, StoppedEarly):
+        return "stopped", str(error)
+    return (
+        ("failed", f"a defect: {type(error).__name__}") if isinstance(error, Exception) else ("stopped", "")
+    )
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """Return a hint that names what is known and close to `wrong`.
 

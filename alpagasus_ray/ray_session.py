@@ -84,6 +84,17 @@ class RaySession:
             request_resources(bundles=[])  # from now on it is the work that keeps the nodes
         return resources
 
+    def metrics_pages(self) -> list[str]:
+        """Return where the cluster's nodes show their metrics; raises UserError as `connect` does."""
+        self.connect()
+        import ray
+
+        return [
+            f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

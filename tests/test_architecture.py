@@ -16,24 +16,26 @@ import alpagasus_ray
 PACKAGE = "alpagasus_ray"
 STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark", "report")
 LAYERS = (
-    ("", "cache", "errors", "recipe_section", "run_paths"),
+    ("", "cache", "errors", "metrics_table", "recipe_section", "run_paths"),
     ("", "text_files", "recipe_benchmark_tasks", "recipe_judging", "recipe_serving", "recipe_training"),
     ("recipe_benchmarks", "recipe_comparing"),
-    ("manifests", "console", "recipe", "schemas"),
+    ("console", "dashboard", "manifests", "recipe", "schemas"),
     ("storage", "recipe_files"),
     ("artifacts", "model_sources"),
+    ("event_log", "live_metrics"),
     ("corpus",),
     ("llm",),
-    ("ray_session", "shared_folder"),
+    ("ray_metrics", "ray_session", "shared_folder"),
     ("judge", "submit"),
     STAGES,
     ("answering", "benchmarking"),
     ("mt_bench",),
     ("trained_models",),
-    ("pipeline",),
+    ("run_steps",),
+    ("pipeline", "run_status"),
     ("command_flags", "commands"),
     ("agreement_commands", "benchmark_commands", "compare_commands", "file_commands", "mt_bench_commands"),
-    ("submit_commands",),
+    ("submit_commands", "watch_commands"),
     ("cli",),
     ("__main__",),
 )
@@ -42,6 +44,7 @@ LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
 RAY = frozenset(
     {
+        "ray_metrics",
         "ray_session",
         "shared_folder",
         "llm.budget_actor",
@@ -81,6 +84,7 @@ LATE = frozenset(
         ("grade.grading", "judge.pool"),  # Ray and the SDK: committed work need not wait for them
         ("agreement_commands", "compare.judging_the_judge"),  # numpy and the judge's parts, as for `compare`
         ("agreement_commands", "ray_session"),
+        ("watch_commands", "ray_session"),
         ("judge.rows_judge", "judge.pool"),
         ("generate.roads", "llm.openai_chat"),
         ("answering", "train.asked_tokens"),  # transformers, where answers are made
@@ -97,6 +101,13 @@ PURE = (
     "commands",
     "console",
     "cli",
+    "dashboard",
+    "event_log",
+    "live_metrics",
+    "metrics_table",
+    "run_status",
+    "run_steps",
+    "watch_commands",
     "agreement_commands",
     "file_commands",
     "mt_bench_commands",
@@ -139,6 +150,7 @@ PURE = (
     "grade.reviews",
     "judge.answer_key",
     "judge.judging",
+    "judge.metering",
     "judge.bracketed",
     "judge.mt_bench_prompts",
     "judge.requests",
@@ -184,6 +196,7 @@ PURE = (
     "train.gpus",
     "train.job",
     "train.memory",
+    "train.metering",
     "train.metrics",
     "train.model_card",
     "train.model_shape",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,9 +19,10 @@ from alpagasus_ray.console import Progress, duration
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.judge.jobs import CPUS_PER_ACTOR, Bill, JudgeJob, Spending, as_they_are
 from alpagasus_ray.judge.judging import Judge
+from alpagasus_ray.judge.metering import JudgeMeter
 from alpagasus_ray.judge.received import Received, numbered, rows_with_places
 from alpagasus_ray.llm.asking import NOT_ASKED, failure_kind
-from alpagasus_ray.llm.budget import Standing
+from alpagasus_ray.llm.budget import Activity, Standing
 from alpagasus_ray.llm.budget_actor import budget_actor, cluster_dealer
 from alpagasus_ray.llm.chat import EndpointError
 from alpagasus_ray.llm.ledger import Ledger
@@ -50,6 +52,8 @@ class JudgePool:
     def __init__(self, job: JudgeJob, spending: Spending) -> None:
         self._job = job
         self.bill = Bill(job.price, spending)
+        self._asked_first: list[dict[str, Any]] = []
+        """Before there was a Ray that could count them."""
 
     @property
     def model(self) -> str:
@@ -76,6 +80,7 @@ class JudgePool:
             for row in rows[:MAX_FIRST]:
                 judgment = judge.judge_one(row)
                 self.bill.add([judgment.columns()])
+                self._asked_first.append(judgment.columns())
                 asked += [] if judgment.from_ledger else [row]
                 if judgment.text is not None or failure_kind(judgment.failure or "") in WAITED_FOR:
                     return asked
@@ -103,7 +108,6 @@ class JudgePool:
                 "the judge's actors want CPUs and the cluster has none: add nodes, or raise wait_for_nodes_s"
             )
         check_shared(Storage(self._job.ledger), "the ledger")
-        standing = _Standing(account)
         job = replace(
             self._job,
             rows_of=partial(rows_with_places, rows_of),
@@ -112,6 +116,8 @@ class JudgePool:
             spent_usd=self.bill.spending.usd,
             dealer=partial(cluster_dealer, account),
         )
+        meter = self._meter(progress.stage)
+        standing = _Standing(job, meter)
         items, received = list(enumerate(rows)), Received()
         failed = 0
         try:
@@ -124,9 +130,11 @@ class JudgePool:
                         chunk = received.new(batch.to_pylist())
                         num_new += len(chunk)
                         self.bill.add(chunk)
+                        meter.count(chunk)
                         failed += sum(bool(row["failure"]) for row in chunk)
                         words = (self.bill.words(), f"{failed:,} failed" if failed else "")
-                        progress.advance(len(chunk), ", ".join(filter(None, words)))
+                        figures = {"failed": failed, "cost_usd": self.bill.cost}
+                        progress.advance(len(chunk), ", ".join(filter(None, words)), figures)
                         yield chunk
                     missing = set(received.missing(number for number, _ in items))
                     # Items without rows are always missing: they end it once nothing else comes.
@@ -137,6 +145,17 @@ class JudgePool:
                 # Ray Data adds lines of its own on retries that were not wanted.
                 raise UserError(str(cause).partition("\n")[0]) from error
             raise
+        finally:
+            with suppress(Exception):
+                standing.words()  # what came since the last look
+            meter.rest()
+
+    def _meter(self, stage: str) -> JudgeMeter:
+        meter = JudgeMeter(self._job, stage)
+        first, self._asked_first = self._asked_first, []
+        meter.count_paid(first)
+        meter.count_rate_limited(sum(failure_kind(row["failure"] or "") == "rate limited" for row in first))
+        return meter
 
 
 def _count_actors(job: JudgeJob) -> int:
@@ -178,16 +197,21 @@ def _judged(
 class _Standing:
     """How the account stands, for the line of progress. Holds its actor, which lives as long as this."""
 
-    def __init__(self, account: str) -> None:
-        self._account, self._actor = account, budget_actor(account)
+    def __init__(self, job: JudgeJob, meter: JudgeMeter) -> None:
+        self._job, self._meter = job, meter
+        self._actor = budget_actor(job.account)
 
     def words(self) -> str:
-        """Return why rows may not be coming in; empty where nothing is wrong."""
+        """Return why rows may not be coming in, empty where nothing is wrong; metrics are kept up to date."""
+        standing: Standing
+        activity: Activity
+        asked = (self._actor.standing.remote(), self._actor.activity.remote(self._job.name))
         try:
-            standing: Standing = ray.get(self._actor.standing.remote(), timeout=STANDING_WITHIN_S)
+            standing, activity = ray.get(list(asked), timeout=STANDING_WITHIN_S)
         except RayActorError:
-            self._actor = budget_actor(self._account)  # who asks has made it anew
+            self._actor = budget_actor(self._job.account)  # who asks has made it anew
             return ""
+        self._meter.stand(standing, activity)
         paused = f"waiting {duration(standing.paused_s)} as asked" if standing.paused_s >= 1 else ""
         retried = f"{standing.num_retrying:,} being tried again" if standing.num_retrying else ""
         return ", ".join(filter(None, (paused, retried)))

@@ -12,7 +12,7 @@ from itertools import islice
 
 from alpagasus_ray.llm.budget import MAX_PAUSE_S, AccountBudget, Call, Deal, Limits, Want
 from alpagasus_ray.llm.chat import RateLimits
-from alpagasus_ray.llm.job_dollars import HEARTBEAT_S, LEAST_USD
+from alpagasus_ray.llm.job_dollars import HEARTBEAT_S
 
 MAX_WANTS = 256
 PAUSE_SLACK_S = 1.0
@@ -49,13 +49,16 @@ class Allowance:
         self._seen: RateLimits | None = None
         self._returned_tokens = 0
         self._was_dealt = False
-        self._told: tuple[float, float, int] | None = None
+        self._told: tuple[float, ...] | None = None
         self._left_usd, self._gone_usd = float("inf"), 0.0
         self._reserved_usd = 0.0
         self.spent_usd = 0.0
         """By the requests of this client."""
         self.num_retrying = 0
         """Requests that failed and wait to be sent again, for those who ask how it stands."""
+        self.num_rate_limited = 0
+        """Requests that the endpoint had no room for, from this client's start, for the same."""
+        self._num_in_flight = 0
 
     async def acquire(self, want: Want) -> None:
         """Return when one request may be sent; raises SpendingLimitError where dollars do not cover it."""
@@ -63,7 +66,7 @@ class Allowance:
             raise SpendingLimitError
         now_s = time.monotonic()
         if not self._waiting and self._paused_until_s <= now_s < self._free_until_s:
-            self._reserved_usd += want.cost_usd
+            self._grant(want)
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((want, granted))
@@ -77,6 +80,7 @@ class Allowance:
 
     def settle(self, want: Want, used: Usage) -> None:
         """Say what a request used in the end; what it did not use is given back."""
+        self._num_in_flight -= 1
         self._reserved_usd = max(0.0, self._reserved_usd - want.cost_usd)
         self.spent_usd += used.cost_usd
         self._returned_tokens += want.tokens - used.tokens
@@ -92,17 +96,12 @@ class Allowance:
         self._work()
 
     async def rest(self) -> None:
-        """Tell the budget, where dollars are limited, that nothing is under way any more.
+        """Tell the budget that nothing is under way any more.
 
         An actor that has done its work is ended without a word: what it last said it had reserved would
         count as reserved for a minute, and as spent after that. Does nothing while requests are under way.
         """
-        while (
-            self._limits.max_cost_usd is not None
-            and not self._waiting
-            and self._reserved_usd < LEAST_USD
-            and self._told != self._state()
-        ):
+        while not self._waiting and not self._num_in_flight and self._told != self._state():
             self._work()
             if self._task is not None:
                 await asyncio.wait([self._task])
@@ -134,8 +133,13 @@ class Allowance:
         is_busy = self._reserved_usd > 0 or bool(self._waiting) or self.num_retrying > 0
         return is_busy or self._limits.max_cost_usd is not None or self._told != self._state()
 
-    def _state(self) -> tuple[float, float, int]:
-        return self.spent_usd, self._reserved_usd, self.num_retrying
+    def _state(self) -> tuple[float, ...]:
+        requests = (self.num_retrying, self._num_in_flight, self.num_rate_limited)
+        return self.spent_usd, self._reserved_usd, *requests
+
+    def _grant(self, want: Want) -> None:
+        self._num_in_flight += 1
+        self._reserved_usd += want.cost_usd
 
     async def _deal(self) -> None:
         try:
@@ -174,6 +178,8 @@ class Allowance:
             seen=seen,
             pause_s=max(0.0, self._paused_until_s - time.monotonic()),
             num_retrying=self.num_retrying,
+            num_in_flight=self._num_in_flight,
+            num_rate_limited=self.num_rate_limited,
         )
 
     def _take(self, deal: Deal) -> None:
@@ -190,7 +196,7 @@ class Allowance:
                 if granted.done():  # cancelled meanwhile
                     self._returned_tokens += want.tokens
                     continue
-                self._reserved_usd += want.cost_usd
+                self._grant(want)
                 granted.set_result(None)
             elif want.cost_usd <= deal.left_usd:
                 self._waiting.append((want, granted))

@@ -195,6 +195,7 @@ class Asker:
             except ReplyError as error:
                 if error.may_be_billed:
                     used = Usage(want.tokens, want.cost_usd)
+                self._allowance.num_rate_limited += error.kind == "rate limited"
                 if error.kind in ("rate limited", "timeout"):
                     self._concurrency.too_much()
                 if error.retry_after_s:

@@ -64,6 +64,9 @@ class Call:
     """How much longer, as far as the client knows, the provider asked to be left alone."""
     num_retrying: int = 0
     """Requests that failed and are going to be sent again."""
+    num_in_flight: int = 0
+    num_rate_limited: int = 0
+    """Requests that the endpoint had no room for, from the client's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,23 @@ class Standing:
     num_retrying: int
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the clients of one job are doing."""
+
+    num_in_flight: int = 0
+    num_retrying: int = 0
+    num_rate_limited: int = 0
+    """Since the job's start, clients that are gone included; a budget made anew knows only of those alive."""
+
+
 @dataclass
 class _Client:
     limits: Limits
     called_s: float
     num_retrying: int
+    job: str = ""
+    num_in_flight: int = 0
     served_s: float = 0.0
     is_hungry: bool = False
 
@@ -118,6 +133,8 @@ class AccountBudget:
     _clients: dict[str, _Client] = field(default_factory=dict)
     _dollars: dict[str, JobDollars] = field(default_factory=dict)
     """By job."""
+    _rate_limited: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By job and client."""
 
     def __post_init__(self) -> None:
         self._requests, self._tokens = Bucket(self.now_s), Bucket(self.now_s)
@@ -145,6 +162,15 @@ class AccountBudget:
         """Return what keeps the clients waiting."""
         retrying = sum(client.num_retrying for client in self._clients.values())
         return Standing(max(0.0, self.paused_until_s - now_s), retrying)
+
+    def activity(self, job: str) -> Activity:
+        """Return what a job's clients are doing, as they last said."""
+        clients = [client for client in self._clients.values() if client.job == job]
+        return Activity(
+            sum(client.num_in_flight for client in clients),
+            sum(client.num_retrying for client in clients),
+            sum(count for (its_job, _), count in self._rate_limited.items() if its_job == job),
+        )
 
     def spent_usd(self, job: str) -> float:
         """Return what a job has spent and reserved."""
@@ -208,7 +234,10 @@ class AccountBudget:
 
     def _take_in(self, call: Call, now_s: float) -> None:
         client = self._clients.setdefault(call.client, _Client(call.limits, now_s, 0))
-        client.limits, client.called_s, client.num_retrying = call.limits, now_s, call.num_retrying
+        client.limits, client.called_s, client.job = call.limits, now_s, call.job
+        client.num_retrying, client.num_in_flight = call.num_retrying, call.num_in_flight
+        if call.num_rate_limited:
+            self._rate_limited[call.job, call.client] = call.num_rate_limited
         for name, other in list(self._clients.items()):
             if now_s - other.called_s > CLIENT_DEAD_AFTER_S:
                 del self._clients[name]

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from alpagasus_ray.llm.allowance import Dealer
-from alpagasus_ray.llm.budget import AccountBudget, Call, Deal, Standing
+from alpagasus_ray.llm.budget import AccountBudget, Activity, Call, Deal, Standing
 from alpagasus_ray.llm.chat import EndpointError
 
 NAMESPACE = "alpagasus"
@@ -35,6 +35,10 @@ class BudgetActor:
     def standing(self) -> Standing:
         """Return what keeps the clients waiting."""
         return self._budget.standing(time.monotonic())
+
+    def activity(self, job: str) -> Activity:
+        """Return what a job's clients are doing."""
+        return self._budget.activity(job)
 
 
 def budget_actor(account: str) -> Any:

@@ -73,7 +73,7 @@ def load_bench(run: RunDirectory, recipe: Recipe) -> Bench:
         questions=questions,
         references=_references(settings, questions),
         models=models,
-        pairs=_pairs(settings, models),
+        pairs=pairs_of(settings, models),
     )
 
 
@@ -111,7 +111,7 @@ def _models(run: RunDirectory, recipe: Recipe, settings: MtBenchSettings) -> tup
     return models
 
 
-def _pairs(settings: MtBenchSettings, models: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def pairs_of(settings: MtBenchSettings, models: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Return who is compared with whom; raises UserError for a name that is no model's."""
     if PAIRWISE not in settings.mode:
         return ()

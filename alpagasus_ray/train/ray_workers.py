@@ -17,7 +17,8 @@ from alpagasus_ray.train.checkpoint_storage import CheckpointStorage
 from alpagasus_ray.train.fitting import out_of_memory_line
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, LoneWorkerError, TrainJob, backend
 from alpagasus_ray.train.job_files import records_here, written_here
-from alpagasus_ray.train.metrics import SCALARS, StepMetrics, last_metrics, scalars
+from alpagasus_ray.train.metering import StepMeter
+from alpagasus_ray.train.metrics import StepMetrics, last_metrics
 from alpagasus_ray.train.ray_tokenizing import (
     DATASET,
     WORTH_IT_ROWS,
@@ -139,7 +140,7 @@ def _train_on_worker(config: dict[str, Any]) -> None:
     if home.exists(ERROR_FILE):
         return  # Ray Train's next attempt, after one worker's error that another attempt does not mend
     tables = streamed() if config["is_streamed"] else None
-    surroundings = (_save_checkpoint, ray_metrics(last_part(job.export_folder)), _Preemption(), tables)
+    surroundings = (_save_checkpoint, StepMeter(last_part(job.export_folder)).show, _Preemption(), tables)
     latest = ray.train.get_checkpoint()
     is_first = ray.train.get_context().get_world_rank() == 0
     try:
@@ -156,22 +157,6 @@ def _train_on_worker(config: dict[str, Any]) -> None:
         # Raised, it would be taken for a lost worker and tried again; all workers come here together.
         if is_first:
             home.write_text(ERROR_FILE, str(error))
-
-
-def ray_metrics(arm: str) -> Callable[[StepMetrics], None]:
-    """Return what keeps Ray's own metrics (ray_alpagasus_train_loss, ...) at the last step of an arm."""
-    from ray.util.metrics import Gauge
-
-    gauges = {
-        name: Gauge(f"alpagasus_train_{name}", f"{name} of the last step of training", ("arm",))
-        for name in SCALARS
-    }
-
-    def show(metrics: StepMetrics) -> None:
-        for name, value in scalars(metrics.to_dict()).items():
-            gauges[name].set(value, {"arm": arm})
-
-    return show
 
 
 def _save_checkpoint(metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:

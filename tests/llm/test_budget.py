@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from alpagasus_ray.llm.buckets import BURST_S
-from alpagasus_ray.llm.budget import MAX_PAUSE_S, AccountBudget, Call, Limits, Standing, Want
+from alpagasus_ray.llm.budget import MAX_PAUSE_S, AccountBudget, Activity, Call, Limits, Standing, Want
 from alpagasus_ray.llm.chat import RateLimits
+from alpagasus_ray.llm.job_dollars import CLIENT_DEAD_AFTER_S
 
 WANT = Want(100, 0.01)
 
@@ -114,6 +115,18 @@ def test_the_budget_can_say_what_keeps_its_clients_waiting() -> None:
     assert budget.standing(5.0) == Standing(paused_s=15.0, num_retrying=5)
     budget.deal(call("a", 0), 21.0)
     assert budget.standing(21.0) == Standing(paused_s=0.0, num_retrying=2)
+
+
+def test_the_budget_can_say_what_each_jobs_clients_are_doing() -> None:
+    budget = AccountBudget(0.0)
+    budget.deal(call("a", num_retrying=3, num_in_flight=5, num_rate_limited=4), 0.0)
+    budget.deal(call("b", num_in_flight=2, num_rate_limited=1), 1.0)
+    budget.deal(call("c", job="other", num_in_flight=7, num_rate_limited=9), 2.0)
+    assert budget.activity("job") == Activity(num_in_flight=7, num_retrying=3, num_rate_limited=5)
+    # A client that is gone has nothing in flight; that it was turned away stays true.
+    budget.deal(call("b", num_in_flight=1, num_rate_limited=2), CLIENT_DEAD_AFTER_S + 0.5)
+    assert budget.activity("job") == Activity(num_in_flight=1, num_retrying=0, num_rate_limited=6)
+    assert budget.activity("unknown") == Activity()
 
 
 @pytest.mark.parametrize("tokens", [1, 100])

@@ -20,8 +20,8 @@ import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.storage import Storage
+from alpagasus_ray.train.metering import StepMeter
 from alpagasus_ray.train.metrics import read_metrics
-from alpagasus_ray.train.ray_workers import ray_metrics
 from tests.cluster.nodes import Cluster
 from tests.object_store import object_store
 from tests.train.test_metrics import STEP
@@ -173,16 +173,16 @@ def test_rays_own_metrics_show_the_last_step() -> None:
         port = free.getsockname()[1]
     ray.init("local", include_dashboard=False, log_to_driver=False, num_cpus=1, _metrics_export_port=port)
     try:
-        ray_metrics("filtered")(STEP)
+        StepMeter("filtered").show(STEP)
         until_s = time.monotonic() + 120
         page = ""
-        while "alpagasus_train_loss" not in page and time.monotonic() < until_s:
+        while "alpagasus_train_loss_nats" not in page and time.monotonic() < until_s:
             time.sleep(1)
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
                 page = answer.read().decode()
     finally:
         ray.shutdown()
-    (line,) = re.findall(r"^ray_alpagasus_train_loss\{.*$", page, re.MULTILINE)
+    (line,) = re.findall(r"^ray_alpagasus_train_loss_nats\{.*$", page, re.MULTILINE)
     assert 'arm="filtered"' in line and line.endswith(f" {STEP.loss}")
 
 
