@@ -26,6 +26,7 @@ from alpagasus_ray.file_commands import add_file_commands
 from alpagasus_ray.mt_bench_commands import add_mt_bench_command
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
+from alpagasus_ray.storage import is_of_an_object_store
 from alpagasus_ray.submit_commands import add_submit_commands
 from alpagasus_ray.watch_commands import add_watch_commands
 
@@ -189,7 +190,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.say(f"alpagasus: stopped{_way_on(sys.argv[1:] if argv is None else argv)}")
         return 130
-    except Exception:  # the last stop: a defect is shown whole, on the user's own stderr
+    except Exception as error:  # the last stop: a defect is shown whole, on the user's own stderr
+        if is_of_an_object_store(error):
+            words = " ".join(str(error).split())
+            console.say(f"alpagasus: {words}; what was finished is kept, the same command goes on from there")
+            return 2
         console.say(traceback.format_exc())
         return 1
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -101,6 +102,7 @@ class RaySession:
         if not self._connected:
             return
         import ray
+        from ray.exceptions import RuntimeEnvSetupError
 
         ray.shutdown()
         if self._session_logs is not None and self._log_folder is not None:
@@ -108,6 +110,8 @@ class RaySession:
             if link.is_symlink():
                 link.unlink()
             shutil.copytree(self._session_logs, link, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+        if isinstance(error, RuntimeEnvSetupError):
+            raise UserError(_unfit_node(str(error))) from error
 
     def _connect(self) -> None:
         address = os.environ.get("RAY_ADDRESS")
@@ -167,6 +171,17 @@ def _what_to_mend(error: Exception, address: str | None) -> str | None:
     elif not isinstance(error, ConnectionError | RuntimeError | ValueError):
         return None
     return f"Ray at {address or 'this machine'} cannot be reached: {words}"
+
+
+def _unfit_node(words: str) -> str:
+    """Return in one line which node cannot take part in a job, and why, from Ray's traceback of it."""
+    node = re.search(r"\[Node ([^\]]+)\]", words)
+    why = [line.strip() for line in words.splitlines() if line.strip()][-1]
+    which = f"node {node[1]}" if node else "a node"
+    return (
+        f"{which} cannot take part in the job: {why}. Mend it or take it out of the cluster; what was "
+        "finished is kept, the same command goes on from there"
+    )
 
 
 def _lacking(needed: Mapping[str, float], resources: Mapping[str, float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -11,6 +12,9 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_section import holds_a_secret
 
 PROBE = ".writable"
+S3_ATTEMPTS = 10
+"""More than a minute in all. Arrow's own patience with an S3 store that answers 503 ends after 6 s; Google's
+stores are asked for 15 minutes anyway."""
 
 
 def last_part(address: str) -> str:
@@ -23,10 +27,33 @@ def last_part(address: str) -> str:
     return Path(path.rstrip("/")).name
 
 
+def is_of_an_object_store(error: Exception) -> bool:
+    """Return whether a store has failed for longer than it is asked again (Arrow has no class for that)."""
+    return type(error) is OSError and error.errno is None
+
+
+class PatientS3(fs.S3FileSystem):  # type: ignore[misc]
+    """An S3 store that may fail for a while: what is asked of it is asked again, in other processes too."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options that Arrow reads out of an address."""
+        super().__init__(**options, retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, (options,) = super().__reduce__()
+        return _patient_s3, (options,)
+
+
+def _patient_s3(options: dict[str, Any]) -> PatientS3:
+    return PatientS3(**options)
+
+
 class Storage:
     """A folder of files, named relative to it. What it is called in errors is `what`."""
 
     what = "the folder"
+    is_patient = True
+    """Whether a store that fails is asked again for a minute or more, before it is an error."""
 
     def __init__(self, uri: str) -> None:
         """Open the folder; it need not be there yet. Raises UserError for an address that is none."""
@@ -42,12 +69,17 @@ class Storage:
                 self.filesystem: fs.FileSystem = fs.LocalFileSystem()
             else:
                 self.filesystem, self.root = fs.FileSystem.from_uri(self.uri)
+                self._hasty = self.filesystem
+                if self.is_patient and isinstance(self._hasty, fs.S3FileSystem):
+                    self.filesystem = _patient_s3(*self._hasty.__reduce__()[1])
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{self.what} {uri} cannot be opened: {error}") from error
 
     def check(self) -> None:
         """Make the folder; raises UserError where nothing can be written."""
         try:
+            if not self.is_local:
+                self._hasty.get_file_info(self.root)  # a wrong address is said within seconds
             self.filesystem.create_dir(self.root, recursive=True)
             self.write_bytes(PROBE, b"")
             self.remove(PROBE)
@@ -59,7 +91,7 @@ class Storage:
         if self.is_local:
             return
         try:
-            self.filesystem.get_file_info(self.root)
+            self._hasty.get_file_info(self.root)
         except OSError as error:
             raise UserError(f"{self.what} {self.uri} cannot be read: {_in_one_line(error)}") from error
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from alpagasus_ray.artifacts import RunDirectory
-from tests.cluster.nodes import Cluster, descendants
+from tests.cluster.nodes import Cluster
 from tests.loopback import LoopbackServer
 
 CANARY = "sk-canary-4f7d1c0b"
@@ -50,10 +50,14 @@ class Grading:
         self.num_rows = len(data)
         (self.folder / "data.json").write_text(json.dumps(data))
 
+    def address(self, run: str) -> str:
+        """Return where a run's directory is."""
+        return str(self.folder / run)
+
     def start(self, *flags: str, run: str = "run") -> subprocess.Popen[str]:
         """Start the command."""
         command = [sys.executable, "-m", "alpagasus_ray.cli", "grade"]
-        command += ["--data", str(self.folder / "data.json"), "--run-dir", str(self.folder / run)]
+        command += ["--data", str(self.folder / "data.json"), "--run-dir", self.address(run)]
         command += ["--model", "judge", "--base-url", self.endpoint.base_url]
         command += ["--max-concurrency", str(IN_FLIGHT), "--set", "grade.guard.action=off", *flags]
         environment = {**(self.environment or os.environ), "OPENAI_API_KEY": CANARY}
@@ -69,13 +73,13 @@ class Grading:
 
     def scores(self, run: str = "run") -> dict[str, float | None]:
         """Return each row's score."""
-        directory = RunDirectory(str(self.folder / run))
+        directory = RunDirectory(self.address(run))
         table = directory.read_tables(directory.reviews("accuracy", "judge"))
         return {row["triplet_id"]: row["score"] for row in table.to_pylist()}
 
     def manifest(self, run: str = "run") -> Any:
         """Return the reviews' manifest; None where they are not done."""
-        directory = RunDirectory(str(self.folder / run))
+        directory = RunDirectory(self.address(run))
         return directory.manifest(directory.reviews("accuracy", "judge"))
 
     def repeated(self) -> int:
@@ -138,14 +142,4 @@ def wait_until_still(endpoint: LoopbackServer) -> None:
 
 def judges_on(cluster: Cluster, *numbers: int) -> list[psutil.Process]:
     """Return the grading actors of a cluster, or of some of its nodes."""
-    nodes = [cluster.nodes[number] for number in numbers or range(len(cluster.nodes))]
-    processes = [process for node in nodes for process in descendants(node)]
-    return [process for process in processes if is_judge(process)]
-
-
-def is_judge(process: psutil.Process) -> bool:
-    """Return whether a process is a grading actor; one that has just ended is not."""
-    try:
-        return "Judge" in "".join(process.cmdline())
-    except psutil.Error:
-        return False
+    return cluster.workers("Judge", *numbers)

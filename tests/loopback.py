@@ -66,6 +66,8 @@ class LoopbackServer:
     """How often each prompt was given a reply that costs money."""
     max_in_flight: int = 0
     port: int = 0
+    host: str = "127.0.0.1"
+    """Of this machine's addresses the one to listen at."""
     limits: Limits = field(default_factory=Limits)
     """Requests above them get a 429 with Retry-After; what is left stands in the headers of every answer."""
     faults: Faults = field(default_factory=lambda: Faults({}))
@@ -79,7 +81,7 @@ class LoopbackServer:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self.host}:{self.port}/v1"
 
     def __enter__(self) -> LoopbackServer:
         self._loop = asyncio.new_event_loop()
@@ -104,7 +106,7 @@ class LoopbackServer:
     async def start(self) -> web.AppRunner:
         runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self.port, backlog=1024).start()
+        await web.TCPSite(runner, self.host, self.port, backlog=1024).start()
         self.port = runner.addresses[0][1]
         return runner
 

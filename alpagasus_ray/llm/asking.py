@@ -88,17 +88,18 @@ class Asker:
         self._refused: EndpointError | None = None
 
     async def known(self, keys: Sequence[str]) -> dict[str, Reply]:
-        """Return the replies that the ledger holds already, those of other processes included."""
+        """Return the replies that the ledger holds already, those of other processes included.
+
+        Raises EndpointError when the ledger cannot be read.
+        """
         if self._ledger is None:
             return {}
         ledger = self._ledger
-
-        def look() -> dict[str, Reply]:
-            ledger.refresh_now_and_then()
-            return ledger.lookup_many(keys)
-
-        # An object store takes its time; a local disk is faster than handing over to a thread.
-        return look() if ledger.files.is_local else await asyncio.to_thread(look)
+        try:
+            # An object store takes its time; a local disk is faster than handing over to a thread.
+            return ledger.find(keys) if ledger.files.is_local else await asyncio.to_thread(ledger.find, keys)
+        except OSError as error:
+            raise EndpointError(f"stopped, since the ledger cannot be read: {error}") from error
 
     async def ask(self, request: Request, *, is_new: bool = False) -> Asked:
         """Return the reply, from the ledger where it is known, or why there is none.

@@ -20,7 +20,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.chat import Reply
 from alpagasus_ray.llm.ledger_files import FileState, LedgerFiles
 from alpagasus_ray.llm.ledger_names import segment_name
-from alpagasus_ray.llm.ledger_objects import ObjectWriter
+from alpagasus_ray.llm.ledger_objects import GIVE_UP_AFTER_S, ObjectWriter
 from alpagasus_ray.llm.ledger_writers import LocalWriter, Writer
 from alpagasus_ray.llm.segments import EMPTY, Entry, Place, prefixes_of, read_lines
 
@@ -29,6 +29,7 @@ REFRESH_SHARE = 0.1
 """Of a process's time that looking for other writers' entries may take."""
 MAX_LOOKS = 20
 """In a row, where each finds a file gone that its listing still had: compactions are minutes apart."""
+LOOK_AGAIN_S = 1.0
 READERS = 32
 """Requests to an object store at a time when many replies are looked up."""
 
@@ -137,6 +138,21 @@ class Ledger:
             with ThreadPoolExecutor(READERS) as pool:
                 found = list(pool.map(self.lookup, there))
         return {key: reply for key, reply in zip(there, found, strict=True) if reply is not None}
+
+    def find(self, keys: Sequence[str]) -> dict[str, Reply]:
+        """Return the replies kept under many keys, by other writers too.
+
+        A store that fails is asked again. Raises OSError when it has been failing for a minute.
+        """
+        until_s = time.monotonic() + GIVE_UP_AFTER_S
+        while True:
+            try:
+                self.refresh_now_and_then()
+                return self.lookup_many(keys)
+            except OSError:
+                if self.files.is_local or time.monotonic() >= until_s:
+                    raise
+                time.sleep(LOOK_AGAIN_S)
 
     def known(self, keys: Sequence[str]) -> set[str]:
         """Return which keys are there, without reading replies (see Index.holds for how sure that is)."""

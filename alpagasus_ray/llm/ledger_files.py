@@ -46,6 +46,8 @@ class LedgerFiles(Storage):
     """The files of one ledger folder."""
 
     what = "the ledger"
+    is_patient = False
+    """Who writes and who looks replies up ask again themselves, and tell when the store is gone for good."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 RAY_KILLED = "OutOfMemoryError"
 """In what Ray Train says of workers that Ray's memory monitor has killed, before the kernel would."""
 
+FEWER_AFTER_S = "20"
+"""Elastic: Ray Train hears of a lost node up to 20 s late, and until then wants the room that was there. Its
+own patience with that is a minute."""
+
 LOST = ("WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
 """Ray Train's names for workers whose process or node is gone."""
 
@@ -61,6 +66,8 @@ def fit(
 
     settings = job.settings
     rows = read_rows(job)
+    if settings.min_workers is not None:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", FEWER_AFTER_S)
     datasets = {DATASET: in_tokens(job, rows)} if len(rows) >= tokenise_from_rows else {}
     elastic = (settings.min_workers or settings.workers, settings.workers)
     trainer = TorchTrainer(

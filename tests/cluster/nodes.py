@@ -41,9 +41,18 @@ class Cluster:
         """The environment in which a command uses this cluster, and starts no Ray of its own."""
         return {**self.environment, "RAY_ADDRESS": self.gcs_address}
 
-    def workers(self, title: str) -> list[psutil.Process]:
-        """Return the processes on its nodes that Ray shows with these words."""
-        processes = [process for node in self.nodes for process in descendants(node)]
+    def inside(self, number: int) -> list[str]:
+        """Return what a command begins with that is to run where a node does."""
+        return []
+
+    def processes(self, number: int) -> list[psutil.Process]:
+        """Return a node's processes, its workers included; none where it has ended."""
+        return descendants(self.nodes[number])
+
+    def workers(self, title: str, *numbers: int) -> list[psutil.Process]:
+        """Return the processes on its nodes, or on some of them, that Ray shows with these words."""
+        nodes = numbers or range(len(self.nodes))
+        processes = [process for number in nodes for process in self.processes(number)]
         return [process for process in processes if title in _command_of(process)]
 
     def replace(self, number: int) -> None:
@@ -53,7 +62,7 @@ class Cluster:
 
     def lose(self, number: int) -> None:
         """Kill a node with all that runs on it."""
-        for process in descendants(self.nodes[number]):
+        for process in self.processes(number):
             process.kill()
         self.nodes[number].wait()
 
@@ -69,8 +78,8 @@ class Cluster:
             "for node in ray.nodes():\n"
             f"    if node['Alive'] and '{_name(number)}' in node['Resources']: print(node['NodeID'])\n"
         )
-        found = subprocess.check_output([sys.executable, "-c", script], env=self.environment, text=True)
-        return found.strip()
+        command = [*self.inside(0), sys.executable, "-c", script]
+        return subprocess.check_output(command, env=self.environment, text=True).strip()
 
     def announce_the_loss(self, node_id: str, within_s: int) -> None:
         """Tell the cluster what a cloud tells it: that this node will be taken away."""
@@ -84,21 +93,29 @@ class Cluster:
         for number in range(len(self.cpus)):
             which = [f"--address={self.gcs_address}"] if self.nodes else ["--head", *head]
             self.nodes.append(self._start(number, *which))
-            wait_for_nodes(self.gcs_address, len(self.nodes), self.environment)
+            wait_for_nodes(self, len(self.nodes))
 
-    def _start(self, number: int, *flags: str) -> subprocess.Popen[bytes]:
+    def start_command(self, number: int, own: str) -> list[str]:
+        """Return the command that starts a node with a temporary folder of its own, without the addresses."""
         # The agent's usual port may be another Ray's on this machine; then no job is taken.
         (agent,) = free_ports(1)
-        # As on hosts of their own: nodes that share a folder delete each other's working directories.
-        own = tempfile.mkdtemp(dir=self.folder)
-        command = [RAY, "start", "--block", f"--temp-dir={own}", f"--dashboard-agent-listen-port={agent}"]
-        command += [f"--num-cpus={self.cpus[number]}", f"--resources={json.dumps({_name(number): 1})}"]
+        command = [*self.ray_start(number, own), f"--dashboard-agent-listen-port={agent}"]
         if (unseen := self.unseen.get(number)) is not None:
             hide = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs own "$0" && exec "$@"', str(unseen)]
             command = [*hide, *command]
+        return command
+
+    def ray_start(self, number: int, own: str) -> list[str]:
+        """Return the part of it that is the same wherever the node is."""
+        command = [RAY, "start", "--block", f"--temp-dir={own}", f"--num-cpus={self.cpus[number]}"]
+        return [*command, f"--resources={json.dumps({_name(number): 1})}"]
+
+    def _start(self, number: int, *flags: str) -> subprocess.Popen[bytes]:
+        # As on hosts of their own: nodes that share a folder delete each other's working directories.
+        own = tempfile.mkdtemp(dir=self.folder)
         return subprocess.Popen(
-            [*command, *flags],
-            env=self.environment,
+            [*self.start_command(number, own), *flags],
+            env={**self.environment, "TMPDIR": own},
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,
@@ -115,16 +132,7 @@ def started_nodes(
 ) -> Iterator[Cluster]:
     """Start a node for each number of CPUs, with variables of Ray's set; end all of them with the block."""
     gcs, dashboard, client = free_ports(3)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # Ray's own processes look for it at the host's first address, and wait; the loopback is not that one.
-        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        **variables,
-    }
+    environment = cluster_environment(f"http://127.0.0.1:{dashboard}", **variables)
     head = [f"--port={gcs}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     head += [f"--ray-client-server-port={client}", "--node-ip-address=127.0.0.1"]
     # A short path: sockets stand in it. What the nodes write elsewhere is of no interest afterwards.
@@ -147,6 +155,20 @@ def started_nodes(
             yield cluster
         finally:
             end(cluster.nodes)
+
+
+def cluster_environment(dashboard_address: str, **variables: str) -> dict[str, str]:
+    """Return what all nodes of a cluster have, its token among it."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's own processes look for it at the host's first address, and wait, where it is at the loopback.
+        "RAY_API_SERVER_ADDRESS": dashboard_address,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **variables,
+    }
 
 
 def descendants(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -180,17 +202,16 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_for_nodes(address: str, count: int, environment: dict[str, str]) -> None:
+def wait_for_nodes(cluster: Cluster, count: int) -> None:
     """Return when so many nodes are there."""
     script = (
         "import ray, time\n"
-        f"ray.init('{address}', log_to_driver=False)\n"
+        f"ray.init('{cluster.gcs_address}', log_to_driver=False)\n"
         f"while len([n for n in ray.nodes() if n['Alive']]) < {count}: time.sleep(0.5)\n"
     )
+    command = [*cluster.inside(0), sys.executable, "-c", script]
     for _ in range(20):
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, timeout=120, check=False
-        )
+        done = subprocess.run(command, env=cluster.environment, capture_output=True, timeout=120, check=False)
         if done.returncode == 0:
             return
     raise RuntimeError(f"node {count} did not come up: {done.stderr.decode()[-2000:]}")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from alpagasus_ray.llm import ledger as ledgers
 from alpagasus_ray.llm import ledger_objects
 from alpagasus_ray.llm.chat import Reply
 from alpagasus_ray.llm.ledger import Ledger
-from alpagasus_ray.llm.ledger_files import LedgerFiles
+from alpagasus_ray.llm.ledger_files import LedgerFiles, Listing
 from alpagasus_ray.llm.ledger_upkeep import compact
 from alpagasus_ray.llm.segments import Index
 
@@ -111,6 +112,31 @@ def test_a_store_that_stays_gone_to_the_end_is_said(uri: str, monkeypatch: pytes
     ledger.record(key(0), reply(0))
     with pytest.raises(OSError, match="cannot be written: 503"):
         ledger.close()
+
+
+def test_a_lookup_waits_for_a_store_that_is_gone_for_a_while(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = Ledger(uri), Ledger(uri)
+    writer.record(key(0), reply(0))
+    writer.close()
+    real, tried = reader.files.listing, list[int]()
+
+    def listing() -> Listing:
+        tried.append(1)
+        if len(tried) < 3:
+            raise OSError("503 Slow Down")
+        return real()
+
+    monkeypatch.setattr(ledgers, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(ledgers, "REFRESH_SHARE", float("inf"))
+    monkeypatch.setattr(reader.files, "listing", listing)
+    assert reader.find([key(0), key(1)]) == {key(0): reply(0)}
+    assert len(tried) == 3
+    tried.clear()
+    monkeypatch.setattr(ledgers, "GIVE_UP_AFTER_S", 0.0)
+    with pytest.raises(OSError, match="503"):
+        reader.find([key(1)])
 
 
 def test_flushing_returns_when_everything_is_stored(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

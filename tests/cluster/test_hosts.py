@@ -1,0 +1,114 @@
+"""The whole pipeline on three hosts that share nothing but a network, submitted from outside of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alpagasus_ray.artifacts import RunDirectory
+from tests.cluster.hosts import Hosts, started_hosts
+from tests.cluster.network import network, why_no_hosts
+from tests.cluster.nodes import RAY
+from tests.object_store import object_store
+from tests.small_demo import FLAGS
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.cluster,
+    pytest.mark.skipif(why_no_hosts() is not None, reason=str(why_no_hosts())),
+]
+REPOSITORY = Path(__file__).parents[2]
+VERDICTS = "verdicts/filtered--vs--full--answer-key"
+
+
+@pytest.fixture
+def hosts_and_store(tmp_path: Path) -> Iterator[tuple[Hosts, str]]:
+    """A head that does no work, two hosts that do, and the address of an object store that they all reach."""
+    with (
+        network(3) as bridge,
+        object_store("runs", bridge.address) as store,
+        started_hosts(tmp_path, (0, 1, 1), bridge) as hosts,
+    ):
+        yield hosts, store
+
+
+def submitted(hosts: Hosts, command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    here = hosts.folder / "outside"  # it is sent with a job
+    here.mkdir(exist_ok=True)
+    return subprocess.run(
+        command,
+        env={**hosts.environment, "PYTHONPATH": str(REPOSITORY), **env},
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=590,
+        check=False,
+    )
+
+
+def hosts_of(hosts: Hosts, title: str) -> set[int]:
+    """Return which hosts had an actor whose class is called so, as Ray itself says, of ended ones too."""
+
+    def listed(what: str) -> list[dict[str, Any]]:
+        command = [RAY, "list", what, "--address", hosts.dashboard_address, "--format", "json"]
+        done = submitted(hosts, [*command, "--limit", "1000", "--detail"])
+        assert done.returncode == 0, done.stderr
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
+
+    numbers = {hosts.network.address_of(number): number for number in range(len(hosts.nodes))}
+    places = {node["node_id"]: numbers[node["node_ip"]] for node in listed("nodes")}
+    # An actor that was never placed has no node.
+    at = [actor["node_id"] for actor in listed("actors") if title in actor["class_name"]]
+    return {places[node_id] for node_id in at if node_id}
+
+
+@pytest.mark.timeout(1200)
+def test_the_pipeline_runs_on_three_hosts_as_on_one(
+    finished_demo: tuple[Path, Any], hosts_and_store: tuple[Hosts, str]
+) -> None:
+    hosts, store = hosts_and_store
+    local, address = RunDirectory(str(finished_demo[0])), store.replace("NAME", "demo")
+    job = [RAY, "job", "submit", "--address", hosts.dashboard_address, "--working-dir", str(REPOSITORY), "--"]
+    refused = submitted(hosts, [*job, "echo", "entered"], RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="")
+    assert refused.returncode != 0 and "entered" not in refused.stdout.splitlines()
+    assert "token" in (refused.stdout + refused.stderr).lower()
+
+    stages = ["--recipe", "demo", "--run-dir", address, *FLAGS]
+    done = submitted(hosts, [*job, "python", "jobs/pipeline.py", *stages])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "winning score" in done.stdout, "the job's log shows the table"
+    run = RunDirectory(address)
+    results = run.read_text(f"{VERDICTS}/results.json")
+    assert json.loads(results) == json.loads(local.read_text(f"{VERDICTS}/results.json"))
+    for arm in ("full", "filtered"):
+        here, there = local.manifest(f"models/{arm}"), run.manifest(f"models/{arm}")
+        assert here is not None and there is not None
+        assert there.details["final_loss"] == pytest.approx(here.details["final_loss"], rel=1e-5)
+    assert run.exists("report/index.html")
+
+    assert hosts.workers("JobSupervisor") == [], "the job has ended"
+    assert hosts_of(hosts, "JobSupervisor") == {0}, "the job's driver"
+    assert hosts_of(hosts, "RayTrainWorker") == {1, 2}
+    assert hosts_of(hosts, "Judge") and hosts_of(hosts, "Judge") <= {1, 2}
+    assert hosts_of(hosts, "ServeReplica") and hosts_of(hosts, "ServeReplica") <= {1, 2}
+
+    # The other way in: what is there is not made again, and what is missing comes out the same.
+    models = {arm: run.read_text(f"models/{arm}/_manifest.json") for arm in ("full", "filtered")}
+    for folder in (VERDICTS, "report"):
+        run.remove_folder(folder)
+    ours = [sys.executable, "-m", "alpagasus_ray", "submit", "--address", hosts.dashboard_address, "run"]
+    done = submitted(hosts, [*ours, *stages])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert run.read_text(f"{VERDICTS}/results.json") == results
+    assert {arm: run.read_text(f"models/{arm}/_manifest.json") for arm in models} == models
+    token = hosts.environment["RAY_AUTH_TOKEN"]
+    for name in run.list_files(""):
+        with run.filesystem.open_input_stream(run.path(name)) as stream:
+            assert token.encode() not in stream.read(), name

@@ -1,0 +1,59 @@
+"""Files in an object store that fails for a while."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+
+import pytest
+
+from alpagasus_ray import storage
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.cli import main
+from alpagasus_ray.errors import UserError
+from alpagasus_ray.storage import Storage
+from tests.object_store import Refusals, object_store
+
+pytestmark = pytest.mark.slow
+LONGER_THAN_ARROW_WAITS_S = 9.0
+SOON_S = 15.0
+
+
+def test_an_object_store_that_answers_503_for_a_while_is_asked_again() -> None:
+    refusals = Refusals()
+    with object_store("runs", refusals=refusals) as address:
+        run = RunDirectory(address.replace("NAME", "run"))
+        # As Ray Train hands it to its workers.
+        for filesystem in (run.filesystem, pickle.loads(pickle.dumps(run.filesystem))):
+            run.filesystem = filesystem
+            refusals.are_on = True
+            threading.Timer(LONGER_THAN_ARROW_WAITS_S, setattr, (refusals, "are_on", False)).start()
+            run.write_text("words.txt", "They are there.")
+            assert run.read_text("words.txt") == "They are there."
+        started_s = time.monotonic()
+        with pytest.raises(FileNotFoundError):
+            run.read_text("no-words.txt")
+        assert time.monotonic() - started_s < SOON_S, "an answer is not waited for"
+
+
+def test_a_store_where_nobody_is_is_said_soon() -> None:
+    store = Storage("s3://runs/run?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
+    for look in (store.check, store.check_readable):
+        started_s = time.monotonic()
+        with pytest.raises(UserError, match="the folder s3://runs/run"):
+            look()
+        assert time.monotonic() - started_s < SOON_S
+
+
+def test_a_store_that_fails_for_longer_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refusals = Refusals()
+    monkeypatch.setattr(storage, "S3_ATTEMPTS", 1)
+    monkeypatch.setattr(RunDirectory, "check_readable", lambda run: setattr(refusals, "are_on", True))
+    with object_store("runs", refusals=refusals) as address:
+        assert main(["select", "--arm", "full", "--run-dir", address.replace("NAME", "run")]) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if "alpagasus: " in line]
+    assert len(said) == 1 and "HTTP status 503" in said[0]
+    assert said[0].endswith("what was finished is kept, the same command goes on from there")
