@@ -24,7 +24,7 @@ from alpagasus_ray.submit_commands import cluster_address, own_flags
 from tests.shell import Shell, complaint
 
 JOBS = Path(__file__).parents[1] / "jobs"
-NO_JOBS = {"demo", "estimate", "ledger", "testsets", "answers", "submit", "jobs"}
+NO_JOBS = {"dashboard", "status", "demo", "estimate", "ledger", "testsets", "answers", "submit", "jobs"}
 """The demo is `run --recipe demo`; the others work on files, or on jobs themselves."""
 WITHIN_S = 30.0
 
