@@ -171,6 +171,26 @@ def cluster_environment(dashboard_address: str, **variables: str) -> dict[str, s
     }
 
 
+@contextmanager
+def entered(cluster: Cluster, *more: str) -> Iterator[None]:
+    """Let this very process use the cluster, with its RAY_ variables and `more` of its environment.
+
+    Ray keeps mode and token of the first cluster for as long as a process lives, unless told to look again.
+    """
+    from ray._private.authentication_test_utils import reset_auth_token_state
+
+    names = [name for name in cluster.of_commands if name.startswith("RAY_") or name in more]
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: cluster.of_commands[name] for name in names})
+    reset_auth_token_state()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        reset_auth_token_state()
+
+
 def descendants(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Return a node's processes, its workers included; none where it has ended."""
     try:

@@ -37,7 +37,7 @@ from alpagasus_ray.pipeline import Pipeline
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.run_status import run_status
-from tests.cluster.nodes import Cluster, started_nodes
+from tests.cluster.nodes import Cluster, entered, started_nodes
 from tests.grading_runs import CANARY, Grading, made_rows, wait_until_still
 from tests.loopback import Body, LoopbackServer, error, seeded_score
 
@@ -127,13 +127,8 @@ def graded(tmp_path: Path) -> Iterator[tuple[Driver, Endpoint]]:
         yield Driver(tmp_path, endpoint, session), endpoint
 
 
-def test_the_metrics_are_what_the_endpoint_has_counted(
-    with_key: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in with_key.of_commands.items():
-        if name.startswith("RAY_") or name == "OPENAI_API_KEY":
-            monkeypatch.setenv(name, value)
-    with graded(tmp_path) as (driver, endpoint):
+def test_the_metrics_are_what_the_endpoint_has_counted(with_key: Cluster, tmp_path: Path) -> None:
+    with entered(with_key, "OPENAI_API_KEY"), graded(tmp_path) as (driver, endpoint):
         first = driver.grade("first")
         page = driver.page_with(ROWS, NUM_ROWS)
         usage = sum(endpoint.usage.values(), Counter())
