@@ -201,8 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _way_on(argv: Sequence[str]) -> str:
-    is_done = argv[:1] == ["serve"]
-    return "" if is_done else "; what was finished is kept, the same command goes on from there"
+    has_results = argv[:1] != ["serve"]
+    return "; what was finished is kept, the same command goes on from there" if has_results else ""
 
 
 def is_read_only(args: argparse.Namespace) -> bool:

@@ -28,8 +28,6 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # Ray Train asks a dashboard who is alive, and where there is none waits 12 s for it at the end of
 # each training, unless an address is given: nothing listens at this one, and it is content.
 WITHOUT_DASHBOARD = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
-
-
 ANSWERS_WITHIN_S = 10.0
 POLL_S = 1.0
 WRONG_TOKEN = "it wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH)"

@@ -73,6 +73,14 @@ def shell() -> Iterator[Shell]:
     started.close()
 
 
+@pytest.fixture(scope="module")
+def pipeline_shell() -> Iterator[Shell]:
+    """A shell that has loaded the pipeline: where many commands need it, none has to wait for it."""
+    started = Shell("alpagasus_ray.pipeline")
+    yield started
+    started.close()
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(str(tmp_path / "runs" / "one"))

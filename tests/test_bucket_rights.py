@@ -16,13 +16,6 @@ from tests.object_store import CREDENTIALS, object_store
 from tests.shell import Shell, complaint
 
 
-@pytest.fixture(scope="module")
-def shell() -> Iterator[Shell]:
-    started = Shell("alpagasus_ray.pipeline")
-    yield started
-    started.close()
-
-
 @pytest.fixture
 def closed() -> Iterator[str]:
     """An address in a store that knows nobody's keys any more."""
@@ -44,12 +37,14 @@ def let_in(endpoint: str, requests: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", [(), ("--recipe", "mine.yaml")])
-def test_a_bucket_without_rights(closed: str, recipe: tuple[str, ...], shell: Shell, tmp_path: Path) -> None:
+def test_a_bucket_without_rights(
+    closed: str, recipe: tuple[str, ...], pipeline_shell: Shell, tmp_path: Path
+) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"instruction": "Name a fruit.", "output": "An apple."}]))
     (tmp_path / "mine.yaml").write_text("corpus: {data: rows.json}\n")
     with LoopbackServer() as endpoint:
         started_s = time.monotonic()
-        done = shell.run(
+        done = pipeline_shell.run(
             tmp_path,
             "grade",
             *("--data", "rows.json", "--model", "judge", "--base-url", endpoint.base_url, *recipe),

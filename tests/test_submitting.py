@@ -6,11 +6,10 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,18 +21,12 @@ from alpagasus_ray.submit.submission import STAGES, submission
 from alpagasus_ray.submit.working_folder import MIB, WorkingFolder
 from alpagasus_ray.submit_commands import cluster_address, own_flags
 from tests.shell import Shell, complaint
+from tests.web_server import web_server
 
 JOBS = Path(__file__).parents[1] / "jobs"
 NO_JOBS = {"dashboard", "status", "demo", "estimate", "ledger", "testsets", "answers", "submit", "jobs"}
 """The demo is `run --recipe demo`; the others work on files, or on jobs themselves."""
 WITHIN_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def shell() -> Iterator[Shell]:
-    started = Shell("alpagasus_ray.pipeline")
-    yield started
-    started.close()
 
 
 @pytest.fixture
@@ -50,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def web_server(status: int, body: str, kind: str = "text/html") -> Iterator[str]:
+def answering(status: int, body: str, kind: str = "text/html") -> Iterator[str]:
     """Some server that answers every request alike."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -64,18 +57,13 @@ def web_server(status: int, body: str, kind: str = "text/html") -> Iterator[str]
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with web_server(Handler) as address:
+        yield address
 
 
-def refused(shell: Shell, folder: Path, *words: str, address: str = "http://127.0.0.1:9") -> str:
+def refused(pipeline_shell: Shell, folder: Path, *words: str, address: str = "http://127.0.0.1:9") -> str:
     started_s = time.monotonic()
-    done = shell.run(folder, "submit", *words, "--address", address)
+    done = pipeline_shell.run(folder, "submit", *words, "--address", address)
     assert time.monotonic() - started_s < WITHIN_S
     return complaint(folder, done)
 
@@ -203,43 +191,45 @@ def test_what_is_counted_is_what_ray_packs(folder: Path, tmp_path: Path) -> None
     ],
 )
 def test_what_can_be_known_here_is_said_here(
-    shell: Shell, folder: Path, words: tuple[str, ...], told: str
+    pipeline_shell: Shell, folder: Path, words: tuple[str, ...], told: str
 ) -> None:
     import re
 
-    line = refused(shell, folder, *words)
+    line = refused(pipeline_shell, folder, *words)
     assert re.search(told, line), line
 
 
-def test_nothing_listens(shell: Shell, folder: Path) -> None:
-    line = refused(shell, folder, *selecting())
+def test_nothing_listens(pipeline_shell: Shell, folder: Path) -> None:
+    line = refused(pipeline_shell, folder, *selecting())
     assert line == "no Ray cluster takes jobs at http://127.0.0.1:9: connection refused"
 
 
-def test_an_address_that_never_answers(shell: Shell, folder: Path) -> None:
+def test_an_address_that_never_answers(pipeline_shell: Shell, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        line = refused(shell, folder, *selecting(), address=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        line = refused(
+            pipeline_shell, folder, *selecting(), address=f"http://127.0.0.1:{silent.getsockname()[1]}"
+        )
     assert line.endswith("no answer within 15 s")
 
 
 @pytest.mark.parametrize(
     ("status", "body"), [(200, "<html>Welcome</html>"), (404, "nothing"), (200, "[1]"), (200, '{"a": 1}')]
 )
-def test_another_server_answers(shell: Shell, folder: Path, status: int, body: str) -> None:
-    with web_server(status, body) as address:
-        line = refused(shell, folder, *selecting(), address=address)
+def test_another_server_answers(pipeline_shell: Shell, folder: Path, status: int, body: str) -> None:
+    with answering(status, body) as address:
+        line = refused(pipeline_shell, folder, *selecting(), address=address)
     assert line == f"no Ray cluster takes jobs at {address}: another server answers there"
 
 
-def test_a_server_that_fails(shell: Shell, folder: Path) -> None:
-    with web_server(503, "later") as address:
-        assert refused(shell, folder, *selecting(), address=address).endswith("HTTP 503")
+def test_a_server_that_fails(pipeline_shell: Shell, folder: Path) -> None:
+    with answering(503, "later") as address:
+        assert refused(pipeline_shell, folder, *selecting(), address=address).endswith("HTTP 503")
 
 
-def test_a_cluster_of_another_ray(shell: Shell, folder: Path) -> None:
+def test_a_cluster_of_another_ray(pipeline_shell: Shell, folder: Path) -> None:
     version = {"version": "4", "ray_version": "2.49.0", "ray_commit": "x", "session_name": "s"}
-    with web_server(200, json.dumps(version), "application/json") as address:
-        line = refused(shell, folder, *selecting(), address=address)
+    with answering(200, json.dumps(version), "application/json") as address:
+        line = refused(pipeline_shell, folder, *selecting(), address=address)
     assert line.startswith(f"the cluster at {address} runs Ray 2.49.0 and this is Ray 2.60.0: install")
 
 
@@ -251,8 +241,8 @@ def test_a_cluster_of_another_ray(shell: Shell, folder: Path) -> None:
         (("jobs", "kill", "x"), "invalid choice: 'kill'"),
     ],
 )
-def test_slips_in_jobs(shell: Shell, folder: Path, words: tuple[str, ...], told: str) -> None:
-    assert told in complaint(folder, shell.run(folder, *words, "--address", "http://127.0.0.1:9"))
+def test_slips_in_jobs(pipeline_shell: Shell, folder: Path, words: tuple[str, ...], told: str) -> None:
+    assert told in complaint(folder, pipeline_shell.run(folder, *words, "--address", "http://127.0.0.1:9"))
 
 
 def test_an_image_without_the_packages_or_with_an_old_python(

@@ -30,6 +30,8 @@ class TextForm:
     columns: LabelColumns
     labels: str
     """A pattern for the columns of the labels, for where `columns` names none."""
+    labels_shown: str = ""
+    """The pattern in words; empty: as it stands."""
     zero_is_tie: bool = False
     """Whether numbers have PandaLM's meaning: this form is known, and a lone 0 is no riddle."""
 
@@ -47,7 +49,7 @@ class TextForm:
     def describe(self) -> str:
         """Return the columns that this form needs, in words."""
         columns = self.columns
-        labels = columns.labels or (LABELS_IN_WORDS.get(self.labels, self.labels).replace(r"\d+", "1"),)
+        labels = columns.labels or (self.labels_shown or self.labels,)
         needed = (columns.question, columns.answer_a, columns.answer_b, " or ".join(labels))
         return f"{', '.join(needed)} ({self.name})"
 
@@ -106,14 +108,15 @@ class VoteForm:
 
 Form = TextForm | VoteForm
 _OWN_LABELS = r"winner|(label|annotator).*"
-LABELS_IN_WORDS = {_OWN_LABELS: "winner, label... or annotator..."}
-PLAIN = TextForm("plain", LabelColumns(), _OWN_LABELS)
+_OWN_LABELS_SHOWN = "winner, label... or annotator..."
+PLAIN = TextForm("plain", LabelColumns(), _OWN_LABELS, _OWN_LABELS_SHOWN)
 FORMS: dict[str, Form] = {
     # WeOpenML/PandaLM, data/testset-v1.json (arXiv 2306.05087): three annotators, 0 tie, 1, 2.
     "pandalm": TextForm(
         "pandalm",
         LabelColumns(question="instruction", input="input", answer_a="response1", answer_b="response2"),
         r"annotator\d+",
+        "annotator1",
         zero_is_tie=True,
     ),
     "votes": VoteForm(),
@@ -130,7 +133,7 @@ def possible_forms(columns: LabelColumns) -> Sequence[Form]:
     """Return the forms that rows can have: where columns are named, one with these."""
     if columns == LabelColumns():
         return list(FORMS.values())
-    return [TextForm("your columns", columns, _OWN_LABELS)]
+    return [TextForm("your columns", columns, _OWN_LABELS, _OWN_LABELS_SHOWN)]
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:

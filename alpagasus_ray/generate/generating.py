@@ -103,7 +103,7 @@ class Generation:
         shaped = settings_hash({**self._shaping, "model": model.content if model else None})
         replies = self.run.replies(self.arm, shaped)
         requests, ledger = self.requests(), Ledger(self.run.child_uri(replies))
-        if there := len(ledger.lookup_many([request.key for request in requests.values()])):
+        if there := len(ledger.known([request.key for request in requests.values()])):
             console.say(f"generate: {self.arm}: {there:,} of {len(requests):,} prompts were answered before")
         with console.progress(f"generate {self.arm}", len(requests), "prompts") as progress:
             answers = road(list(requests.values()), ledger, progress)

@@ -68,7 +68,7 @@ class EndpointRoad:
         """Raise UserError where nobody is there: said at once, and not after all tries of all requests."""
         from alpagasus_ray.llm.openai_chat import OpenAIChat
 
-        known = replies.lookup_many([request.key for request in requests])
+        known = replies.known([request.key for request in requests])
         missing = next((request for request in requests if request.key not in known), None)
         if missing is None:
             return

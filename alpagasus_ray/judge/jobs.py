@@ -19,16 +19,15 @@ from alpagasus_ray.llm.prices import Price, price_of
 from alpagasus_ray.recipe import JudgeSettings, Recipe
 from alpagasus_ray.storage import Storage
 
-
-def as_they_are(block: pa.Table) -> pa.Table:
-    """Return a block of rows that needs no reading."""
-    return block
-
-
 CPUS_PER_ACTOR = 0.25
 """An actor mostly waits for the judge."""
 JUDGE_NEEDS = {"CPU": CPUS_PER_ACTOR}
 """What a cluster has to have for a judge to be asked from it."""
+
+
+def as_they_are(block: pa.Table) -> pa.Table:
+    """Return a block of rows that needs no reading."""
+    return block
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -19,6 +16,7 @@ import pytest
 from alpagasus_ray.corpus.hub import HubDataset, choose_files, parse_hub_name
 from alpagasus_ray.corpus.sources import open_source
 from tests.corpus.conftest import OTHER, ROW, complaint
+from tests.web_server import web_server
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -153,17 +151,6 @@ def _tree_entry(name: str) -> dict[str, object]:
     return {"type": "file", "path": name, "size": len(FILES[name]), "oid": _digest(name)}
 
 
-@contextmanager
-def hub() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def read(names: list[str], home: Path, endpoint: str, **environment: str) -> list[str]:
     """Return what a process of its own reads: the hub's library takes its settings when it is loaded."""
     settings = {
@@ -188,7 +175,7 @@ def test_a_data_set_is_loaded_and_kept_for_when_the_hub_is_out_of_reach(tmp_path
     parts = ["me/rows/train-00000-of-00002.jsonl", "me/rows/train-00001-of-00002.jsonl"]
     both = f"{parts} ['An apple.', 'Blue.']"
     file = "hf://datasets/me/rows/data/train-00001-of-00002.jsonl"
-    with hub() as endpoint:
+    with web_server(Hub) as endpoint:
         found = read(["me/rows", file, "me/other"], tmp_path, endpoint)
     assert found[:2] == [both, f"{parts[1:]} ['Blue.']"]
     assert found[2].startswith("UserError: --data me/other: no such file, and no such data set on the hub")
