@@ -17,8 +17,9 @@ def summary_line(names: tuple[str, str], manifest: Manifest, worked: bool) -> st
         "no verdict" if score is None else f"winning score {score:.3f}",
         f"{pooled['flips']} flips",
     ]
-    if escalated := manifest.counts["escalated_prompts"]:
-        parts[-1] += f" left of {escalated} that went to {manifest.settings['escalate']}"
+    if manifest.counts["escalated_prompts"]:
+        left = pooled["escalation"]["still_flipped"]
+        parts[-1] += f" went to {manifest.settings['escalate']}, {left} flipped there too"
     if pooled["failures"]:
         parts.append(f"{pooled['failures']} not judged ({describe_failures(manifest.failures)})")
     if left_out := manifest.counts["left_out_prompts"]:

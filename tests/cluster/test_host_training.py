@@ -14,6 +14,7 @@ from alpagasus_ray.train.metrics import read_metrics
 from tests.cluster.hosts import SOON_NOTICED
 from tests.cluster.network import why_no_hosts
 from tests.cluster.submitted import done, site, wait_until
+from tests.train.checkpoints import a_checkpoint_counts
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,13 +37,6 @@ def steps(run: RunDirectory, arm: str) -> list[dict[str, Any]]:
     """Return what each step of a training has left behind."""
     with records_here(run.child_uri(f"models/{arm}")) as folder:
         return read_metrics(folder / "metrics.jsonl")
-
-
-def a_checkpoint_counts(run: RunDirectory, arm: str) -> bool:
-    """Return whether Ray Train's controller has noted one: its files are there some time before."""
-    folder = f"checkpoints/{arm}"
-    notes = [name for name in run.list_files(folder) if name.endswith("/checkpoint_manager_snapshot.json")]
-    return any("checkpoint_dir_name" in run.read_text(f"{folder}/{name}") for name in notes)
 
 
 def test_a_host_whose_link_is_cut_while_it_trains(tmp_path: Path) -> None:

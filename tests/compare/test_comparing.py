@@ -151,7 +151,7 @@ def test_only_flips_go_to_the_stronger_judge(
     assert pooled["escalation"] == {"judge_model": "strong", "prompts": 30, "still_flipped": 0}
     # One row is asked before anything is started, and comes out of the ledger after that.
     assert asked == {"judge": 120, "strong": 60 + 1} or asked == {"judge": 120, "strong": 60}
-    assert "30 flips went to strong" in done.stderr
+    assert "30 flips went to strong, 0 flipped there too" in done.stderr
     rows = pq.read_table(tmp_path / "out" / "koala.parquet").to_pylist()
     by_judge = {
         judge: {int(row["prompt_id"]) % 2 for row in rows if row["judge_model"] == judge} for judge in replies

@@ -88,14 +88,14 @@ def test_another_process_that_got_the_same_number_does_not_count() -> None:
 @pytest.mark.parametrize(
     "parts", [{"namespace": 4026530000}, {"boot": "abc"}, {"host": "elsewhere"}, {"host": "a-1-2"}]
 )
-@pytest.mark.parametrize("process_id", [NEVER_A_PID, os.getpid()])
+@pytest.mark.parametrize("process_id", [NEVER_A_PID, os.getpid()], ids=["nobody", "this process"])
 def test_elsewhere_only_the_time_tells(parts: dict[str, object], process_id: int) -> None:
     name = changed(segment_name(), pid=process_id, **parts)
     assert not has_ended(name, DEAD_AFTER_S - 1)
     assert has_ended(name, DEAD_AFTER_S + 1)
 
 
-@pytest.mark.parametrize("process_id", [NEVER_A_PID, os.getpid()])
+@pytest.mark.parametrize("process_id", [NEVER_A_PID, os.getpid()], ids=["nobody", "this process"])
 @pytest.mark.parametrize("end", ["", "-000001"])
 def test_of_names_that_earlier_versions_gave_only_the_time_tells(process_id: int, end: str) -> None:
     name = f"{socket.gethostname()}-{process_id}-0123456789ab{end}"

@@ -16,6 +16,7 @@ import pytest
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.train.metrics import read_metrics
 from tests.cluster.nodes import Cluster, started_nodes
+from tests.train.checkpoints import a_checkpoint_counts
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 STEPS_PER_EPOCH = 4
@@ -70,7 +71,7 @@ def test_a_training_goes_on_with_fewer_workers_and_with_more_when_they_are_back(
     def steps_of(num_workers: int) -> int:
         return sum(line["workers"] == num_workers for line in training.lines())
 
-    training.wait_until(lambda: steps_of(2) > 30, "30 steps of two workers")
+    training.wait_until(lambda: a_checkpoint_counts(selected_run, "full"), "a checkpoint of two workers")
     cluster.lose(2)
     training.wait_until(lambda: steps_of(1) > 30, "30 steps of one worker")
     cluster.give_back(2)

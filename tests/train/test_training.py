@@ -24,6 +24,7 @@ from alpagasus_ray.train.metering import StepMeter
 from alpagasus_ray.train.metrics import read_metrics
 from tests.cluster.nodes import Cluster
 from tests.object_store import object_store
+from tests.train.checkpoints import a_checkpoint_counts
 from tests.train.test_metrics import STEP
 from tests.train.tracked import event_curves
 
@@ -123,19 +124,13 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_losses(
     assert whole is not None and whole.content == manifest.content, "the weights differ"
 
 
-def _a_checkpoint_counts(checkpoints: Path) -> bool:
-    """Whether Ray Train's controller has noted one: its files are there some time before."""
-    notes = checkpoints.glob("*/checkpoint_manager_snapshot.json")
-    return any("checkpoint_dir_name" in note.read_text() for note in notes)
-
-
 def kill_a_worker(cluster: Cluster, run: RunDirectory, *flags: str) -> tuple[int, str]:
     """Train, kill one of two workers in the middle; return how the command ends, and what it says."""
     with subprocess.Popen(
         train_command(run, *flags), env=cluster.of_commands, stderr=subprocess.PIPE, text=True
     ) as driver:
         until_s = time.monotonic() + 300
-        while not _a_checkpoint_counts(Path(run.path("checkpoints/full"))):
+        while not a_checkpoint_counts(run, "full"):
             assert time.monotonic() < until_s and driver.poll() is None
             time.sleep(0.02)
         workers = cluster.workers("RayTrainWorker")
