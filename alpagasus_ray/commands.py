@@ -85,7 +85,7 @@ def grade(context: Context) -> None:
 def estimate(context: Context) -> None:
     """Show what grading, and comparing where the recipe names test sets, would cost and take."""
     # Imported here: --help and a wrong flag need not wait for it.
-    from alpagasus_ray.grade.estimating import estimate
+    from alpagasus_ray.estimating.estimate import estimate
 
     made = estimate(context.run, context.recipe)
     as_json = json.dumps(made.to_dict(), indent=2, ensure_ascii=False)

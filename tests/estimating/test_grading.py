@@ -14,7 +14,7 @@ from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.committing import commit_corpus
 from alpagasus_ray.corpus.ingest import KeptRow, ingest
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.grade.estimating import estimate
+from alpagasus_ray.estimating.estimate import estimate
 from alpagasus_ray.grade.pilot import Pilot
 from alpagasus_ray.judge.providers import account_of
 from alpagasus_ray.judge.requests import request_of

@@ -31,6 +31,10 @@ class Workload:
     reply_tokens_by: str
 
 
+_IMPORTED = "reviews are imported, nobody is asked"
+NOBODY_ASKED = Workload(0, 0, 0, 0, _IMPORTED, 0, _IMPORTED)
+
+
 @dataclass(frozen=True)
 class Forecast:
     """Calls, tokens, dollars and time of one stage."""
