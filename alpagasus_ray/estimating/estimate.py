@@ -45,6 +45,6 @@ def estimate(run: RunDirectory, recipe: Recipe) -> Estimate:
     """
     tally = RowTally()
     stages = [grading(run, recipe, tally)]
-    if tally.rows and (compared := comparing(recipe, tally.output_tokens)):
-        stages.append(compared)
+    if tally.rows:
+        stages += comparing(recipe, tally.output_tokens)
     return Estimate(tally.rows, tally.set_aside, tally.duplicates, tuple(stages))

@@ -12,6 +12,8 @@ SAMPLE_SIZE = 2_500
 """Texts whose tokens are counted, up to twice as many; the others' follow from their length."""
 CHARACTERS_PER_TOKEN = 4.7
 """Of English under cl100k_base: 4.9 for Alpaca, 4.5 for Dolly."""
+ROUGH_ANSWERS = "rough: answers as long as the data's outputs"
+"""How prompts were counted that hold answers which nobody has given yet, in words."""
 
 
 class SampledSum:
