@@ -145,6 +145,7 @@ PURE = (
     "estimating.estimate",
     "estimating.forecasts",
     "estimating.grading",
+    "estimating.mt_bench",
     "estimating.prompt_tokens",
     "grade.guard",
     "grade.importing",

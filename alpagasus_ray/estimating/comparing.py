@@ -78,6 +78,6 @@ def _workload(
         prompt_tokens_by=ROUGH_ANSWERS,
         reply_tokens=reply_tokens,
         reply_tokens_by=by,
-        calls_by="" if flips is None else f"{flips:.0%} of {max_judged:,} verdicts assumed to flip",
+        calls_by="" if flips is None else f"{100 * flips:.0f} % of {max_judged:,} verdicts assumed to flip",
         max_calls=2 * max_judged,
     )
