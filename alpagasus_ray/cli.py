@@ -66,7 +66,7 @@ def build_parser() -> Parser:
     add("demo", commands.demo, "the whole experiment on a toy world: no network, no API key")
     run = add("run", commands.run, "every stage of a recipe that is not done yet")
     run.add_argument("--dry-run", action="store_true", help="show the stages and the recipe, do nothing")
-    estimate = add("estimate", commands.estimate, "what grading will cost and take; asks and writes nothing")
+    estimate = add("estimate", commands.estimate, "what judges will cost and take; asks and writes nothing")
     _add_grade(estimate)
     estimate.add_argument("--json", action="store_true", help="as JSON")
     _add_grade(add("grade", commands.grade, "score every row with an LLM judge"))

@@ -83,9 +83,9 @@ def grade(context: Context) -> None:
 
 
 def estimate(context: Context) -> None:
-    """Show what grading, and comparing where the recipe names test sets, would cost and take."""
+    """Show what the recipe's judges would cost and take: grading, comparing, MT-Bench."""
     # Imported here: --help and a wrong flag need not wait for it.
-    from alpagasus_ray.grade.estimating import estimate
+    from alpagasus_ray.estimating.estimate import estimate
 
     made = estimate(context.run, context.recipe)
     as_json = json.dumps(made.to_dict(), indent=2, ensure_ascii=False)

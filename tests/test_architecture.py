@@ -30,7 +30,7 @@ LAYERS = (
     STAGES,
     ("answering", "benchmarking"),
     ("mt_bench",),
-    ("trained_models",),
+    ("estimating", "trained_models"),
     ("run_steps",),
     ("pipeline", "run_status"),
     ("command_flags", "commands"),
@@ -68,7 +68,7 @@ LATE = frozenset(
         ("commands", "pipeline"),  # --help and a wrong flag need not wait for Ray
         ("commands", "ray_session"),
         ("__main__", "cli"),  # once it is known that the image has what it takes
-        ("commands", "grade.estimating"),
+        ("commands", "estimating.estimate"),
         ("submit_commands", "submit.ray_jobs"),  # Ray, for --help and a wrong flag not
         ("commands", "train.plan"),
         ("pipeline", "train.tiny_model"),  # torch, for the toy world's base model only
@@ -141,8 +141,12 @@ PURE = (
     "compare.sign_test",
     "compare.statistics",
     "compare.verdicts",
-    "grade.estimating",
-    "grade.forecasts",
+    "estimating.comparing",
+    "estimating.estimate",
+    "estimating.forecasts",
+    "estimating.grading",
+    "estimating.mt_bench",
+    "estimating.prompt_tokens",
     "grade.guard",
     "grade.importing",
     "grade.pilot",

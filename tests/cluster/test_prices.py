@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.grade.estimating import GRADING_REPLY_TOKENS, estimate
-from alpagasus_ray.grade.forecasts import Forecast, Workload, forecast
+from alpagasus_ray.estimating.estimate import estimate
+from alpagasus_ray.estimating.forecasts import Forecast, Workload, forecast
+from alpagasus_ray.estimating.grading import GRADING_REPLY_TOKENS
 from alpagasus_ray.llm.prices import PRICES_AS_OF
 from alpagasus_ray.recipe import GradeSettings, Recipe
 from alpagasus_ray.recipe_files import load_recipe, parse_recipe

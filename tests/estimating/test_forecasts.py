@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alpagasus_ray.grade.forecasts import Forecast, Workload, forecast
+from alpagasus_ray.estimating.forecasts import Forecast, Workload, forecast
 from alpagasus_ray.recipe import GradeSettings, PriceSettings
 
 

@@ -14,7 +14,7 @@ from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.committing import commit_corpus
 from alpagasus_ray.corpus.ingest import KeptRow, ingest
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.grade.estimating import estimate
+from alpagasus_ray.estimating.estimate import estimate
 from alpagasus_ray.grade.pilot import Pilot
 from alpagasus_ray.judge.providers import account_of
 from alpagasus_ray.judge.requests import request_of
@@ -24,20 +24,7 @@ from alpagasus_ray.llm.chat import Reply
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.token_counts import token_counter
 from alpagasus_ray.recipe import GradeSettings, Recipe
-
-BAD_ROWS: list[Any] = [{"instruction": "No output."}, {"instruction": "", "output": "x"}, 5]
-
-
-def rows(count: int) -> list[dict[str, str]]:
-    return [
-        {"instruction": f"Name number {i}.", "input": "", "output": "It is so. " * (1 + i % 7)}
-        for i in range(count)
-    ]
-
-
-def settings_with(data: Path, **sections: Any) -> Recipe:
-    grade = {"model": "gpt-4o-mini", "guard": {"action": "off"}, **sections.pop("grade", {})}
-    return Recipe.model_validate({"corpus": {"data": str(data)}, "grade": grade, **sections})
+from tests.estimating.recipes import rows, settings_with
 
 
 def test_the_guards_spoilt_rows_are_asked_about_too(run: RunDirectory, data: Path) -> None:
@@ -47,13 +34,6 @@ def test_the_guards_spoilt_rows_are_asked_about_too(run: RunDirectory, data: Pat
     )
     assert (without.calls, with_guard.calls, with_guard.calls_to_pay_for) == (100, 125, 125)
     assert with_guard.prompt_tokens == pytest.approx(1.25 * without.prompt_tokens, rel=0.05)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    path = tmp_path / "data.json"
-    path.write_text(json.dumps([*rows(100), *BAD_ROWS, *rows(2)]))
-    return path
 
 
 def record(run: RunDirectory, settings: GradeSettings, some: list[dict[str, str]], tokens: int) -> None:
@@ -167,29 +147,6 @@ def test_a_run_that_has_its_rows_needs_no_data(run: RunDirectory, data: Path, co
 def test_without_rows_there_is_nothing_to_estimate(run: RunDirectory) -> None:
     with pytest.raises(UserError, match="--data"):
         estimate(run, Recipe())
-
-
-def test_both_orders_of_each_pair_are_compared(run: RunDirectory, data: Path, tmp_path: Path) -> None:
-    testset = tmp_path / "prompts.jsonl"
-    testset.write_text("".join(json.dumps({"prompt": f"Why is {i} odd?"}) + "\n" for i in range(10)))
-    sections = {
-        "generate": {"testsets": [str(testset)], "max_new_tokens": 1_000},
-        "compare": {"model": "gpt-4-0613", "pairs": [["a", "b"], ["a", "c"], ["b", "c"]]},
-    }
-    _, comparing = estimate(run, settings_with(data, **sections)).stages
-    assert (comparing.stage, comparing.calls, comparing.calls_in_ledger) == ("compare", 60, None)
-    assert comparing.completion_tokens == 60 * 190
-    assert comparing.cost_usd is not None
-    assert comparing.max_cost_usd is not None
-    assert comparing.max_cost_usd > (60 * 2 * 1_000 * 30 + 60 * 256 * 60) / 1e6 > comparing.cost_usd
-
-
-def test_the_table_and_the_json_say_the_same(run: RunDirectory, data: Path) -> None:
-    made = estimate(run, settings_with(data))
-    values = json.loads(json.dumps(made.to_dict()))
-    assert (values["rows"], values["grade"]["calls_to_pay_for"]) == (102, 100)
-    assert "rows               102 (3 set aside, 2 twice in the file: not asked)" in made.to_text()
-    assert "to pay for         100" in made.to_text()
 
 
 def test_real_data_are_near_what_openais_tokenizer_counts(run: RunDirectory, shared_data: Path) -> None:

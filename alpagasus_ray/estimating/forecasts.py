@@ -29,6 +29,14 @@ class Workload:
     reply_tokens: float
     """Of one reply, as expected."""
     reply_tokens_by: str
+    calls_by: str = ""
+    """How many calls there are of what, in words; empty where there is nothing to say."""
+    max_calls: int | None = None
+    """Where there may be more calls than expected. None: there are as many as `calls`."""
+
+
+_IMPORTED = "reviews are imported, nobody is asked"
+NOBODY_ASKED = Workload(0, 0, 0, 0, _IMPORTED, 0, _IMPORTED)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Forecast:
     judge: str
     model: str
     calls: int
+    calls_by: str
+    max_calls: int
     calls_in_ledger: int | None
     calls_to_pay_for: int
     prompt_tokens: int
@@ -49,7 +59,7 @@ class Forecast:
     cost_usd: float | None
     """None where the price is not known."""
     max_cost_usd: float | None
-    """Where every reply is as long as max_tokens lets it be."""
+    """Where every reply is as long as max_tokens lets it be, and all of `max_calls` are made."""
     price_by: str
     duration_s: float
     duration_by: str
@@ -63,7 +73,7 @@ class Forecast:
         """Return names and values for a terminal."""
         known = self.calls_in_ledger
         return [
-            ("calls", f"{self.calls:,}"),
+            ("calls", self._calls()),
             ("in the ledger", "not known yet" if known is None else f"{known:,}, free"),
             ("to pay for", f"{self.calls_to_pay_for:,}"),
             ("prompt tokens", f"{_rounded(self.prompt_tokens)} ({self.prompt_tokens_by})"),
@@ -76,19 +86,26 @@ class Forecast:
             ("time", f"{duration(self.duration_s)} ({self.duration_by})"),
         ]
 
+    def _calls(self) -> str:
+        by = f" ({self.calls_by})" if self.calls_by else ""
+        at_most = f", {self.max_calls:,} at most" if self.max_calls != self.calls else ""
+        return f"{self.calls:,}{by}{at_most}"
+
     def _cost(self) -> str:
         if self.cost_usd is None or self.max_cost_usd is None:
             return self.price_by
-        return f"{_dollars(self.cost_usd)}, {_dollars(self.max_cost_usd)} at most ({self.price_by})"
+        return f"{cost_in_words(self.cost_usd, self.max_cost_usd)} ({self.price_by})"
 
 
 def forecast(
     stage: str, settings: JudgeSettings, work: Workload, prices: Mapping[str, PriceSettings]
 ) -> Forecast:
     """Return the forecast of a workload under a judge's settings and the recipe's own prices."""
-    sent = work.calls - (work.calls_in_ledger or 0)
+    known = work.calls_in_ledger or 0
+    max_calls = work.calls if work.max_calls is None else work.max_calls
+    sent = work.calls - known
     completion_tokens = sent * work.reply_tokens
-    max_completion_tokens = sent * settings.max_tokens
+    max_completion_tokens = (max_calls - known) * settings.max_tokens
     price = price_of(settings.judge, settings.model, prices, settings.base_url)
     seconds, held_up_by = _duration(sent, work.prompt_tokens + completion_tokens, work.reply_tokens, settings)
     return Forecast(
@@ -96,6 +113,8 @@ def forecast(
         judge=settings.judge,
         model=settings.model,
         calls=work.calls,
+        calls_by=work.calls_by,
+        max_calls=max_calls,
         calls_in_ledger=work.calls_in_ledger,
         calls_to_pay_for=sent,
         prompt_tokens=round(work.prompt_tokens),
@@ -150,6 +169,15 @@ def _duration(calls: int, tokens: float, reply_tokens: float, settings: JudgeSet
 def _rounded(count: int) -> str:
     """Return a count to three digits, since no more of them are known."""
     return f"{float(f'{count:.3g}'):,.0f}"
+
+
+def cost_in_words(usd: float, max_usd: float) -> str:
+    """Return the dollars that are expected and those at most.
+
+    >>> cost_in_words(0.784, 1.7)
+    '$0.78, $1.70 at most'
+    """
+    return f"{_dollars(usd)}, {_dollars(max_usd)} at most"
 
 
 def _dollars(amount: float) -> str:
