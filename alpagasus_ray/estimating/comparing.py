@@ -16,7 +16,7 @@ from alpagasus_ray.recipe import CompareSettings, Recipe
 COMPARING_REPLY_TOKENS = 190
 """Assumed of a reply: 520 recorded pairwise reviews of gpt-3.5-turbo-16k have 189 on average
 (AlpaGasus2-QLoRA)."""
-ASSUMED_FLIPS = 0.42
+ASSUMED_FLIPS = 0.40
 """Share of the prompts on which the two orders name different winners. Of the 260 prompts of those reviews
 109 ended in a draw, 105 of them as flips. A judge that looks less at the slot flips less."""
 
@@ -24,7 +24,7 @@ ASSUMED_FLIPS = 0.42
 def comparing(recipe: Recipe, answer_tokens: float) -> list[Forecast]:
     """Return the forecast for the recipe's pairs, and behind it that for the judge of the flips.
 
-    None where there are no pairs or no test set of one's own is named. There are no answers yet: each is
+    Empty where there are no pairs or no test set of one's own is named. There are no answers yet: each is
     taken to have `answer_tokens`, and the longest to fill generate.max_new_tokens. Replies that are asked for
     once more (compare.ask_again) are not counted. Raises UserError for test sets or a tokenizer that cannot
     be read.

@@ -89,7 +89,7 @@ def test_flips_go_to_the_stronger_judge_in_both_orders_at_his_price(tmp_path: Pa
     # 3 pairs and 10 prompts are 30 verdicts, of which 12.6 flip.
     assert (stronger.calls, stronger.max_calls) == (2 * 13, 2 * 30)
     assert (stronger.completion_tokens, stronger.max_completion_tokens) == (26 * 190, 60 * 256)
-    assert "calls: 26 (42 % of 30 verdicts assumed to flip), 60 at most" in text(stronger)
+    assert "calls: 24 (40 % of 30 verdicts assumed to flip), 60 at most" in text(stronger)
     price = LIST_PRICES["openai"]["gpt-4o"]
     assert stronger.cost_usd == pytest.approx(price.cost_usd(stronger.prompt_tokens, 26 * 190), rel=1e-3)
     assert stronger.prompt_tokens == pytest.approx(first.prompt_tokens * 26 / 60, abs=1)
@@ -125,4 +125,4 @@ def test_the_share_of_flips_is_that_of_recorded_reviews(shared_data: Path) -> No
             verdicts.append(decide("", (first[0], first[1]), (swapped[1], swapped[0])))
     flips, ties = sum(one.flipped for one in verdicts), sum(one.outcome == "tie" for one in verdicts)
     assert (len(verdicts), flips, ties) == (260, 105, 109)
-    assert flips / 260 <= ASSUMED_FLIPS == round(ties / 260, 2)
+    assert round(flips / 260, 2) == ASSUMED_FLIPS
