@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alpagasus_ray.claims import CLAIM, Claim
 from alpagasus_ray.errors import UserError, how_it_ended
 from alpagasus_ray.manifests import Made, Manifest, package_versions, settings_hash
 from alpagasus_ray.run_paths import RunPaths
@@ -84,7 +85,8 @@ class RunDirectory(Storage, RunPaths):
         """Keep other commands out of the run directory for as long as the block lasts.
 
         Two that write one artifact would commit a mixture of both. The lock ends with the process,
-        however that ends. Raises UserError where another command has it; an object store has no locks.
+        however that ends. Raises UserError where another command has it; an object store has no locks,
+        there `make` sees to it.
         """
         if not self.is_local:
             yield
@@ -171,13 +173,32 @@ class RunDirectory(Storage, RunPaths):
         try:
             check()
             self.clear(folder)
+            claim = Claim(self, folder, MANIFEST)
             started_s = time.monotonic()
             made = work()
+            claim.check()
+            manifest = self._manifest_of(folder, stage, settings, inputs, made, started_s)
+            text = json.dumps(asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False)
+            self.write_text(f"{folder}/{MANIFEST}", text + "\n")
+            claim.release()
         except BaseException as error:
             event, why = how_it_ended(error)
             self.on_event(stage, event, folder=folder, why=why)
             raise
-        manifest = Manifest(
+        said = ("counts", "failures", "cost_usd", "wall_time_s")
+        self.on_event(stage, "end", folder=folder, **{name: getattr(manifest, name) for name in said})
+        return manifest, True
+
+    def _manifest_of(
+        self,
+        folder: str,
+        stage: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Manifest],
+        made: Made,
+        started_s: float,
+    ) -> Manifest:
+        return Manifest(
             stage=stage,
             settings_hash=settings_hash(settings),
             settings=json.loads(json.dumps(settings)),  # as it is read back: no tuples
@@ -190,17 +211,12 @@ class RunDirectory(Storage, RunPaths):
             wall_time_s=made.wall_time_s or round(time.monotonic() - started_s, 3),
             versions=package_versions(),
         )
-        text = json.dumps(asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False)
-        self.write_text(f"{folder}/{MANIFEST}", text + "\n")
-        said = ("counts", "failures", "cost_usd", "wall_time_s")
-        self.on_event(stage, "end", folder=folder, **{name: getattr(manifest, name) for name in said})
-        return manifest, True
 
     def content_of_files(self, folder: str, names: Iterable[str] | None = None) -> str:
         """Return a hash of the names and the bytes of a folder's files (all but the manifest)."""
         digest = hashlib.sha256()
         for name in sorted(self.list_files(folder) if names is None else names):
-            if name == MANIFEST:
+            if name in (MANIFEST, CLAIM):
                 continue
             with self.filesystem.open_input_stream(self.path(f"{folder}/{name}")) as stream:
                 file_digest = hashlib.sha256()

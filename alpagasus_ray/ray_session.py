@@ -198,9 +198,14 @@ def _check_address(address: str) -> None:
             f"RAY_ADDRESS is {address}, where jobs are submitted: `alpagasus submit` does that. On a node of "
             "the cluster it is HEAD:6379, or auto"
         )
+    if address.startswith("ray://"):
+        raise UserError(
+            f"RAY_ADDRESS is {address}, a door for Ray's client that Ray Train and Serve do not use: "
+            "take HEAD:6379 on a node of the cluster, or `alpagasus submit` from anywhere"
+        )
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
-        return  # auto, local, ray://...: Ray's own to find
+        return  # auto, local: Ray's own to find
     # Imported here: what takes seconds need not be waited for.
     import grpc
 

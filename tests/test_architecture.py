@@ -21,11 +21,12 @@ LAYERS = (
     ("recipe_benchmarks", "recipe_comparing"),
     ("console", "dashboard", "manifests", "recipe", "schemas"),
     ("storage", "recipe_files"),
+    ("claims",),
     ("artifacts", "model_sources"),
     ("event_log", "live_metrics"),
     ("corpus",),
     ("llm",),
-    ("ray_metrics", "ray_session", "shared_folder"),
+    ("cluster_room", "ray_metrics", "ray_session", "shared_folder"),
     ("judge", "submit"),
     STAGES,
     ("answering", "benchmarking"),
@@ -44,6 +45,7 @@ LAYER = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
 RAY = frozenset(
     {
+        "cluster_room",
         "ray_metrics",
         "ray_session",
         "shared_folder",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -323,6 +325,47 @@ def test_an_object_store_keeps_artifacts() -> None:
     assert make(Work(run))[1] is False
     assert run.list_files(FOLDER) == [MANIFEST, "rows.txt"]
     assert run.ledger == "mock:///bucket/ledger"
+
+
+@dataclass
+class Overtaken(Work):
+    """While it fills the folder, another command makes it anew."""
+
+    is_ended: bool = True
+    """Whether the other command comes to its end as well."""
+
+    def __call__(self) -> Made:
+        made = super().__call__()
+        other = Work(self.run, file="other.txt", failure=None if self.is_ended else KeyboardInterrupt())
+        with suppress(KeyboardInterrupt):
+            make(other, {"a": 2})
+        return made
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_two_commands_at_one_folder_of_an_object_store_commit_no_mixture(is_ended: bool) -> None:
+    run = RunDirectory("mock:///bucket/run")
+    with pytest.raises(UserError, match="another command has begun to make it anew"):
+        make(Overtaken(run, is_ended=is_ended))
+    there = run.manifest(FOLDER)
+    assert there == (make(Work(run), {"a": 2})[0] if is_ended else None), "it is the other command's"
+
+
+def test_a_manifest_that_came_too_late_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other command clears the folder between the last look and the writing of the manifest."""
+    run = RunDirectory("mock:///bucket/run")
+    write, number = run.write_text, itertools.count()
+
+    def late(relative: str, text: str) -> None:
+        if relative.endswith(MANIFEST) and next(number) == 0:
+            with suppress(KeyboardInterrupt):
+                make(Work(run, failure=KeyboardInterrupt()), {"a": 2})
+        write(relative, text)
+
+    monkeypatch.setattr(run, "write_text", late)
+    with pytest.raises(UserError, match="another command has begun to make it anew"):
+        make(Work(run))
+    assert run.manifest(FOLDER) is None
 
 
 @pytest.mark.parametrize("uri", ["gopher://host/run", "://", "nothing://"])

@@ -36,6 +36,7 @@ def test_nobody_waits_for_a_dashboard_that_is_not_there(monkeypatch: pytest.Monk
         ("127.0.0.1:9", "no Ray cluster at 127.0.0.1:9 (RAY_ADDRESS): Connection refused"),
         ("no-such-host.invalid:6379", "no Ray cluster at no-such-host.invalid:6379 (RAY_ADDRESS): "),
         ("http://head:8265", "RAY_ADDRESS is http://head:8265, where jobs are submitted: `alpagasus submit`"),
+        ("ray://127.0.0.1:10001", "RAY_ADDRESS is ray://127.0.0.1:10001, a door for Ray's client"),
         ("SILENT", "no answer within 10 s"),
     ],
 )

@@ -15,6 +15,7 @@ import ray
 import ray.data
 from ray.exceptions import RayActorError, RayError
 
+from alpagasus_ray.cluster_room import waits_for_room
 from alpagasus_ray.console import Progress, duration
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.judge.jobs import CPUS_PER_ACTOR, Bill, JudgeJob, Spending, as_they_are
@@ -41,6 +42,8 @@ REQUESTS_PER_ACTOR = 32
 CHUNK_BYTES = 1 << 14
 """Judged rows that come to the driver at once: some dozens."""
 STANDING_WITHIN_S = 5.0
+LOST_AT_START = 3
+"""So many actors in a row may die before they are up; Ray Data's own patience is none."""
 MAX_FIRST = 3
 WAITED_FOR = frozenset({"rate limited", NOT_ASKED})
 """Failures of a first request that show a judge who is there: the work knows how to wait, or to stop."""
@@ -127,6 +130,7 @@ class JudgePool:
                     for batch in _judged(items, rows_per_block, job).iter_batches(
                         batch_size=None, batch_format="pyarrow"
                     ):
+                        standing.has_begun = True
                         chunk = received.new(batch.to_pylist())
                         num_new += len(chunk)
                         self.bill.add(chunk)
@@ -176,6 +180,8 @@ def _judged(
     context = ray.data.DataContext.get_current().copy()
     # Or Ray Data keeps an actor's chunks until they make a block of megabytes, and progress stands still.
     context.target_max_block_size = CHUNK_BYTES
+    # A node that is lost while an actor starts there is no reason to end.
+    context.max_consecutive_actor_init_deaths = LOST_AT_START
     with ray.data.DataContext.current(context):
         # Not from_arrow: that starts a task for each block to look at it.
         return ray.data.from_items(numbered(items), override_num_blocks=num_blocks).map_batches(
@@ -200,6 +206,8 @@ class _Standing:
     def __init__(self, job: JudgeJob, meter: JudgeMeter) -> None:
         self._job, self._meter = job, meter
         self._actor = budget_actor(job.account)
+        self.has_begun = False
+        """Whether a row has come in: there is an actor, so there was room for one."""
 
     def words(self) -> str:
         """Return why rows may not be coming in, empty where nothing is wrong; metrics are kept up to date."""
@@ -214,4 +222,5 @@ class _Standing:
         self._meter.stand(standing, activity)
         paused = f"waiting {duration(standing.paused_s)} as asked" if standing.paused_s >= 1 else ""
         retried = f"{standing.num_retrying:,} being tried again" if standing.num_retrying else ""
-        return ", ".join(filter(None, (paused, retried)))
+        room = "" if self.has_begun else waits_for_room("CPU", CPUS_PER_ACTOR)
+        return ", ".join(filter(None, (paused, retried, room)))

@@ -19,6 +19,7 @@ from ray.serve.schema import (
     DeploymentStatusOverview,
 )
 
+from alpagasus_ray.cluster_room import groups_wait_for_room
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.application import build_application
@@ -126,7 +127,7 @@ class _Startup:
 
     def wait_until_loaded(self) -> None:
         """Return once Serve says that everything runs, telling how many models are loaded."""
-        told = 0
+        told, told_of_room = 0, False
         while True:
             application = self._check_alive()
             loaded = [engine for engine in self.engines if self._is_loaded(application, engine)]
@@ -135,6 +136,9 @@ class _Startup:
                 self.report(f"{told} of {len(self.engines)} models loaded")
             if application.status == ApplicationStatus.RUNNING:
                 return
+            if not told_of_room and (words := groups_wait_for_room()):
+                told_of_room = True
+                self.report(words)
             if time.monotonic() >= self.until_s:
                 late = ", ".join(one.model_id for one in self.engines if one not in loaded) or "the endpoint"
                 raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +16,13 @@ POLL_EVERY_S = 0.5
 
 
 @contextmanager
-def shown_progress(folder: Path, arm: str, console: Console) -> Iterator[None]:
-    """Show the steps that the first worker writes down, and trackers that fail, while the block lasts."""
+def shown_progress(
+    folder: Path, arm: str, console: Console, why_not: Callable[[], str] = lambda: ""
+) -> Iterator[None]:
+    """Show the steps that the first worker writes down, and trackers that fail, while the block lasts.
+
+    `why_not` is asked why there is no step yet, and returns it in words, empty where nothing is wrong.
+    """
     stop = threading.Event()
     told: set[str] = set()
 
@@ -27,8 +32,11 @@ def shown_progress(folder: Path, arm: str, console: Console) -> Iterator[None]:
                 told.add(tracker)
                 console.say(f"train {arm}: no more figures go to {tracker}, training goes on: {why}")
 
+    def why() -> str:
+        return "" if last_metrics(folder / METRICS_FILE) else why_not()
+
     def watch() -> None:
-        with console.progress(f"train {arm}", 0, "steps") as progress:
+        with console.progress(f"train {arm}", 0, "steps") as progress, progress.watching(why):
             while not stop.wait(POLL_EVERY_S):
                 if last := last_metrics(folder / METRICS_FILE):
                     progress.show(last["step"], f"loss {last['loss']:.3f}", total=last["num_steps"])

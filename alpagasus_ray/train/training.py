@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.cluster_room import groups_wait_for_room
 from alpagasus_ray.console import Console, duration
 from alpagasus_ray.corpus.row_forms import RowForm
 from alpagasus_ray.errors import UserError
@@ -98,7 +99,10 @@ def _train(
     settings = job.settings
     how = "going on from the last checkpoint" if storage.has_any(attempt) else "from the start"
     console.say(f"train: {arm} {how}: starting {settings.workers} worker(s), {settings.strategy}")
-    with records_here(job.export_folder) as folder, shown_progress(folder, arm, console):
+    with (
+        records_here(job.export_folder) as folder,
+        shown_progress(folder, arm, console, groups_wait_for_room),
+    ):
         fit(job, storage, attempt, worker_resource(job.settings, session.connect()) == "GPU")
     with records_here(job.export_folder) as folder:
         if (folder / ERROR_FILE).exists():
