@@ -33,6 +33,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="how often each test that kills processes does so")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what belongs together where several processes share the tests (`make test`), the slow ones first.
+
+    A file's fixtures are made once, and the demo, which takes minutes, is run by one process alone.
+    """
+
+    def is_slow(item: pytest.Item) -> bool:
+        return any(item.get_closest_marker(name) for name in ("slow", "cluster"))
+
+    with_demo = {item.path for item in items if "finished_demo" in getattr(item, "fixturenames", ())}
+
+    def group(item: pytest.Item) -> str:
+        return "the demo" if item.path in with_demo and is_slow(item) else f"{item.path} {is_slow(item)}"
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: (not is_slow(item), group(item) != "the demo"))
+
+
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
     count: int = request.config.getoption("--kills")

@@ -1,4 +1,7 @@
-"""The same pipeline through `ray job submit`, on a cluster of two nodes with token authentication."""
+"""The same pipeline through `ray job submit`, on a cluster of two nodes with token authentication.
+
+Where there can be hosts with addresses of their own, test_hosts.py shows all of it and more.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,15 @@ from typing import Any
 import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
+from tests.cluster.network import why_no_hosts
 from tests.cluster.nodes import RAY, started_nodes
 from tests.small_demo import FLAGS
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.cluster,
+    pytest.mark.skipif(why_no_hosts() is None, reason="the same is shown on three hosts (test_hosts.py)"),
+]
 REPOSITORY = Path(__file__).parents[2]
 
 
