@@ -35,9 +35,12 @@ def test_rows_that_go_in_portions_are_each_asked_about_once(
     monkeypatch.setattr(pool, "BLOCKS_AT_ONCE", 2)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     handed, judged = list[int](), pool._judged
-    monkeypatch.setattr(
-        pool, "_judged", lambda items, *rest: handed.append(len(items)) or judged(items, *rest)
-    )
+
+    def noted(items: Any, *rest: Any) -> Any:
+        handed.append(len(items))
+        return judged(items, *rest)
+
+    monkeypatch.setattr(pool, "_judged", noted)
     data = tmp_path / "data.json"
     data.write_text(json.dumps(made_rows(NUM_ROWS)))
     with LoopbackServer(reply=seeded_score) as endpoint, entered(one_node), RaySession() as session:
