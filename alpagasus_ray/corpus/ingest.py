@@ -85,8 +85,8 @@ def ingest(
 ) -> Iterator[KeptRow | RejectedRow]:
     """Yield each row of the source, kept or set aside, in order; `limit` counts source rows.
 
-    Only the ids of the rows so far are held in memory, up to 43 bytes each. Raises UserError at the end where no row was
-    kept.
+    Only the ids of the rows so far are held in memory, up to 43 bytes each. Raises UserError at the end
+    where no row was kept.
     """
     seen = SeenIds()
     failures: dict[str, int] = {}

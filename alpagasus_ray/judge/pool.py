@@ -34,8 +34,8 @@ from alpagasus_ray.storage import Storage
 
 ROWS_PER_BLOCK = 256
 BLOCKS_AT_ONCE = 1 << 14
-"""Handed to Ray Data: 4 million rows. It makes them all before the first is judged, and keeps 4 KiB of each in
-the driver: all blocks of 10**8 rows would be minutes and gigabytes."""
+"""Handed to Ray Data: 4 million rows. It makes them all before the first is judged, and keeps 4 KiB of each
+in the driver: all blocks of 10**8 rows would be minutes and gigabytes."""
 BLOCKS_IN_FLIGHT = 16
 """Blocks that an actor works on at once: the slow rows of some keep no slot idle, since the others have
 plenty that wait for one."""
