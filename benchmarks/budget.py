@@ -63,12 +63,12 @@ def of_actor(clients: Sequence[int]) -> None:
     """Print a table of the actor's answers."""
     import ray
 
-    from alpagasus_ray.llm.budget_actor import budget_actor
+    from alpagasus_ray.llm.budget_actor import NAMESPACE, BudgetActor
 
     print(f"\n{'clients':>8}{'wants':>7}{'calls/s':>10}{'requests/s':>12}")
-    ray.init(include_dashboard=False, log_to_driver=False)
-    held = budget_actor(ACCOUNT)  # it lives as long as somebody holds it
-    ray.get(held.standing.remote())
+    ray.init("local", include_dashboard=False, log_to_driver=False)  # not one that runs here by chance
+    held = ray.remote(BudgetActor).options(name=f"budget-{ACCOUNT}", namespace=NAMESPACE, num_cpus=0).remote()
+    ray.get(held.standing.remote())  # clients find it by its name; it lives as long as it is held here
     for count in clients:
         for wants in (1, 32, MAX_WANTS):
             rate = asyncio.run(calls_per_s(count, wants))
