@@ -93,7 +93,10 @@ class CpuTimes:
                 try:
                     used_s = sum(process.cpu_times()[:2])
                     self._first.setdefault(process.pid, used_s)
-                    self._last[process.pid] = role_of(process, self._driver), used_s
+                    # An actor that is about to end has no title of its own any more.
+                    role, _ = self._last.get(process.pid, ("ray", 0.0))
+                    role = role_of(process, self._driver) if role == "ray" else role
+                    self._last[process.pid] = role, used_s
                 except psutil.Error:
                     continue
 
@@ -155,8 +158,11 @@ def print_fit(runs: Sequence[Run]) -> None:
     """Say what a row costs by role, and what that makes of FAR_ROWS."""
     far = f"at {FAR_ROWS:,} rows, 4 nodes"
     print(f"\n{'fitted':<18}{'constant':>12}{'a row':>14}{'a node':>12}{far:>32}")
-    for role in ROLES:
-        constant, a_row, a_node = fitted(runs, [run.cpu_s[role] for run in runs])
+    told_apart = [run for run in runs if run.cpu_s["judge"]]
+    for role in (*ROLES, "judge + ray"):
+        chosen = told_apart if role in ("judge", "ray") else runs
+        used = [sum(run.cpu_s[part] for part in role.split(" + ")) for run in chosen]
+        constant, a_row, a_node = fitted(chosen, used)
         far_h = (constant + a_row * FAR_ROWS + a_node * 4) / 3600
         line = f"{constant:>10.1f} s{1000 * a_row:>11.3f} ms{a_node:>10.2f} s{far_h:>30.1f} h"
         print(f"{role + ', CPU':<18}{line}")
