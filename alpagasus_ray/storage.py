@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,16 @@ class Storage:
 
     def write_bytes(self, relative: str, data: bytes) -> None:
         """Write a file in one step: a reader sees the old bytes or the new, never a part."""
+        with self.writing(relative) as stream:
+            stream.write(data)
+
+    @contextmanager
+    def writing(self, relative: str) -> Iterator[pa.NativeFile]:
+        """Give a stream to a file that takes its place when the block ends.
+
+        Where the block raises, the old file stays; not so in an object store, which may keep a part: that is
+        for files of an artifact, whose manifest is missing then.
+        """
         target = self.path(relative)
         written = target
         if self.is_local:
@@ -140,7 +152,7 @@ class Storage:
             # An object store shows an object when it is whole; a local file needs a rename for that.
             written = f"{target}.partial"
         with self.filesystem.open_output_stream(written) as stream:
-            stream.write(data)
+            yield stream
         if self.is_local:
             self.filesystem.move(written, target)
 

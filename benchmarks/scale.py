@@ -1,6 +1,7 @@
 """Grading on more nodes and more rows: what a row costs, and what is left when nothing is waited for.
 
-    python -m benchmarks.scale --rows 10000 100000 1000000 --nodes 1 2 4
+    python -m benchmarks.scale --rows 10000 100000 1000000 --nodes 1 2 4 --out runs.json
+    python -m benchmarks.scale --rows --add runs.json more_runs.json    # a fit through runs of before
 
 The nodes are simulated: Ray nodes of one CPU each on this machine, beside a head that does no work. The judge
 answers at once (--judge openai: the loopback endpoint at 0 ms, through OpenAI's SDK). On one machine more
@@ -92,7 +93,10 @@ class CpuTimes:
                 try:
                     used_s = sum(process.cpu_times()[:2])
                     self._first.setdefault(process.pid, used_s)
-                    self._last[process.pid] = role_of(process, self._driver), used_s
+                    # An actor that is about to end has no title of its own any more.
+                    role, _ = self._last.get(process.pid, ("ray", 0.0))
+                    role = role_of(process, self._driver) if role == "ray" else role
+                    self._last[process.pid] = role, used_s
                 except psutil.Error:
                     continue
 
@@ -154,8 +158,11 @@ def print_fit(runs: Sequence[Run]) -> None:
     """Say what a row costs by role, and what that makes of FAR_ROWS."""
     far = f"at {FAR_ROWS:,} rows, 4 nodes"
     print(f"\n{'fitted':<18}{'constant':>12}{'a row':>14}{'a node':>12}{far:>32}")
-    for role in ROLES:
-        constant, a_row, a_node = fitted(runs, [run.cpu_s[role] for run in runs])
+    told_apart = [run for run in runs if run.cpu_s["judge"]]
+    for role in (*ROLES, "judge + ray"):
+        chosen = told_apart if role in ("judge", "ray") else runs
+        used = [sum(run.cpu_s[part] for part in role.split(" + ")) for run in chosen]
+        constant, a_row, a_node = fitted(chosen, used)
         far_h = (constant + a_row * FAR_ROWS + a_node * 4) / 3600
         line = f"{constant:>10.1f} s{1000 * a_row:>11.3f} ms{a_node:>10.2f} s{far_h:>30.1f} h"
         print(f"{role + ', CPU':<18}{line}")
@@ -165,33 +172,40 @@ def print_fit(runs: Sequence[Run]) -> None:
     print(f"{'driver, memory':<18}{line}")
 
 
+def print_run(run: Run) -> None:
+    """Print a run as a line of the table."""
+    print(
+        f"{run.nodes:>6}{run.rows:>11,}{run.seconds:>9.1f}{run.rows / run.seconds:>8.0f}"
+        + "".join(f"{1000 * run.cpu_s[role] / run.rows:>15.3f}" for role in ROLES)
+        + f"{run.driver_mib:>12.0f}{run.ledger_files:>14}{run.ledger_bytes / run.rows:>14.0f}",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Measure every combination and print a table."""
     parser = argparse.ArgumentParser(description="Grading on more nodes and rows: what a row costs.")
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--judge", choices=["answer-key", "openai"], default="answer-key")
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--out", type=Path, help="write the runs as JSON as well")
+    parser.add_argument("--add", type=Path, nargs="+", default=[], help="runs of before, from --out's files")
     args = parser.parse_args()
     print(
         f"{'nodes':>6}{'rows':>11}{'seconds':>9}{'rows/s':>8}"
         + "".join(f"{f'{role} ms/row':>15}" for role in ROLES)
         + f"{'driver MiB':>12}{'ledger files':>14}{'ledger B/row':>14}"
     )
-    runs = []
+    runs = [Run(**run) for file in args.add for run in json.loads(file.read_text(encoding="utf-8"))]
+    for run in runs:
+        print_run(run)
     for rows in args.rows:
         for nodes in args.nodes:
-            run = measure(nodes, rows, args.judge, args.concurrency)
-            runs.append(run)
-            print(
-                f"{nodes:>6}{rows:>11,}{run.seconds:>9.1f}{rows / run.seconds:>8.0f}"
-                + "".join(f"{1000 * run.cpu_s[role] / rows:>15.3f}" for role in ROLES)
-                + f"{run.driver_mib:>12.0f}{run.ledger_files:>14}{run.ledger_bytes / rows:>14.0f}",
-                flush=True,
-            )
-    if args.out is not None:
-        args.out.write_text(json.dumps([vars(run) for run in runs], indent=1), encoding="utf-8")
+            runs.append(measure(nodes, rows, args.judge, args.concurrency))
+            print_run(runs[-1])
+            if args.out is not None:  # after each: the largest take long
+                args.out.write_text(json.dumps([vars(run) for run in runs], indent=1), encoding="utf-8")
     print_fit(runs)
 
 

@@ -53,6 +53,7 @@ RAY = frozenset(
         "benchmark.ray_tasks",
         "generate.offline_road",
         "judge.pool",
+        "judge.tidying",
         "train.ray_tokenizing",
         "train.ray_workers",
         "serve.application",

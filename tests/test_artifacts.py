@@ -304,6 +304,26 @@ def test_text_is_kept_to_the_letter(run: RunDirectory, text: str) -> None:
     assert run.read_text("deep/er/text") == text
 
 
+def test_a_stream_that_breaks_off_leaves_the_old_file(run: RunDirectory) -> None:
+    run.write_text("arms/full/train.json", "old")
+    with pytest.raises(ZeroDivisionError), run.writing("arms/full/train.json") as file:
+        file.write(b"ne")
+        raise ZeroDivisionError
+    assert run.read_text("arms/full/train.json") == "old"
+    with run.writing("arms/full/train.json") as file:
+        file.write(b"ne")
+        assert run.read_text("arms/full/train.json") == "old"
+        file.write(b"w")
+    assert run.read_text("arms/full/train.json") == "new"
+
+
+def test_tables_are_read_without_the_columns_that_nobody_wants(run: RunDirectory) -> None:
+    for part in range(2):
+        run.write_table(f"triplets/part-{part}.parquet", pa.table({"id": [part], "text": ["x"]}))
+    assert run.read_tables("triplets", ["id"]).to_pydict() == {"id": [0, 1]}
+    assert [one.to_pydict() for one in run.each_table("triplets", ["id"])] == [{"id": [0]}, {"id": [1]}]
+
+
 def test_tables_come_back_in_the_order_of_their_files(run: RunDirectory) -> None:
     for number in (2, 0, 1):
         run.write_table(f"t/part-{number:05d}.parquet", pa.table({"n": [number]}))

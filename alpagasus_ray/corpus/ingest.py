@@ -12,6 +12,7 @@ from typing import Any
 
 from alpagasus_ray.corpus.row_forms import ALPACA, FORMS, RejectedRowError, RowForm
 from alpagasus_ray.corpus.rows import BadRow
+from alpagasus_ray.corpus.seen_ids import SeenIds
 from alpagasus_ray.corpus.triplets import parse_triplet
 from alpagasus_ray.errors import UserError
 
@@ -84,10 +85,10 @@ def ingest(
 ) -> Iterator[KeptRow | RejectedRow]:
     """Yield each row of the source, kept or set aside, in order; `limit` counts source rows.
 
-    Only the ids of the rows so far are held in memory. Raises UserError at the end where no row was
-    kept.
+    Only the ids of the rows so far are held in memory, up to 43 bytes each. Raises UserError at the end
+    where no row was kept.
     """
-    seen: set[bytes] = set()
+    seen = SeenIds()
     failures: dict[str, int] = {}
     for position, row in enumerate(islice(source_rows, limit)):
         try:
@@ -97,12 +98,9 @@ def ingest(
             failures[reason] = failures.get(reason, 0) + 1
             yield _rejected(position, row, reason)
             continue
-        # 16 bytes instead of 32 digits: a million of them are there at once.
-        digest = bytes.fromhex(kept["id"])
-        kept["duplicate"] = digest in seen
-        seen.add(digest)
+        kept["duplicate"] = not seen.add(bytes.fromhex(kept["id"]))
         yield KeptRow(kept)
-    if not seen:
+    if not len(seen):
         raise UserError(f"no row is usable: {describe_failures(failures)}")
 
 

@@ -12,7 +12,7 @@ from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.ingest import describe_failures, read_rejected
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.grade.pilot import Pilot, pilot_rows
+from alpagasus_ray.grade.pilot import Pilot, pilot_ids
 from alpagasus_ray.grade.places import RowsAtPlaces, places_of_triplets, sampled_rows
 from alpagasus_ray.grade.reviews import Review
 from alpagasus_ray.judge.jobs import JUDGE_NEEDS, Spending, judge_job
@@ -116,7 +116,7 @@ class _Grading:
         The replies go to the ledger like any other: the same rows cost nothing in the work itself.
         """
         settings = self.settings
-        drawn = sampled_rows(self.run, self.rubric.fields, lambda ids: pilot_rows(ids, settings.guard))
+        drawn = sampled_rows(self.run, self.rubric.fields, lambda ids: pilot_ids(ids, settings.guard))
         pilot = Pilot(drawn, settings.guard)
         if not pilot.rows.num_rows:
             return

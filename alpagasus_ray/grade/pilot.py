@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alpagasus_ray.corpus.triplets import seeded_draw
 from alpagasus_ray.grade.guard import MIN_ROWS, complaint, look, unreadable_complaint
@@ -38,11 +39,15 @@ def pilot_rows(rows: pa.Table, settings: GuardSettings) -> pa.Table:
     The draw hangs on each row's content, so an edited row elsewhere moves no other. Empty where there
     are too few rows to say anything of.
     """
-    if rows.num_rows < MIN_ROWS:
-        return rows.slice(0, 0)
     ids = rows["id"].to_pylist()
-    drawn = sorted(range(len(ids)), key=lambda place: seeded_draw(ids[place], settings.seed))
-    return rows.take(drawn[: settings.pilot_rows])
+    drawn = pa.array(pilot_ids(ids, settings), pa.string())
+    return rows.take(pc.index_in(drawn, value_set=rows["id"]))
+
+
+def pilot_ids(ids: Iterable[str], settings: GuardSettings) -> list[str]:
+    """Return the ids of `pilot_rows`, of distinct ids that come one by one and are not kept."""
+    drawn = heapq.nsmallest(settings.pilot_rows, ids, key=lambda id: seeded_draw(id, settings.seed))
+    return drawn if len(drawn) >= MIN_ROWS else []
 
 
 def planted(rows: Sequence[Mapping[str, str]], count: int, seed: int = 0) -> list[Planted]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -46,15 +46,20 @@ def places_of_triplets(run: RunDirectory) -> pa.Table:
 
 
 def sampled_rows(
-    run: RunDirectory, fields: Sequence[str], sample: Callable[[pa.Table], pa.Table]
+    run: RunDirectory, fields: Sequence[str], draw: Callable[[Iterator[str]], Sequence[str]]
 ) -> pa.Table:
-    """Return the rows whose ids `sample` takes from a table of all ids, in its order."""
+    """Return the rows whose ids `draw` takes, in its order. It gets all ids, one by one."""
     files = [run.path(f"{run.triplets}/{name}") for name in run.list_files(run.triplets)]
     triplets = dataset(
         [name for name in files if name.endswith(".parquet")], filesystem=run.filesystem, format="parquet"
     )
     is_first = ~pc.field("duplicate")
-    # One array: a table without chunks has no type for a filter.
-    ids = sample(triplets.to_table(columns=["id"], filter=is_first))["id"].combine_chunks()
-    rows = triplets.to_table(columns=["id", *fields], filter=is_first & pc.field("id").isin(ids))
-    return rows.take(pc.index_in(ids, rows["id"]))
+    batches = triplets.to_batches(columns=["id"], filter=is_first)
+    drawn = pa.array(draw(id for batch in batches for id in batch["id"].to_pylist()), pa.string())
+    is_drawn = is_first & pc.field("id").isin(drawn)
+    # The texts of the files alone that have some of them: ids are a small part of the bytes.
+    parts = [part for part in triplets.get_fragments() if len(drawn) and part.count_rows(filter=is_drawn)]
+    rows = triplets.schema.empty_table().select(["id", *fields])
+    if parts:
+        rows = pa.concat_tables([part.to_table(columns=["id", *fields], filter=is_drawn) for part in parts])
+    return rows.take(pc.index_in(drawn, value_set=rows["id"]))

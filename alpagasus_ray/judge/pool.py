@@ -22,6 +22,7 @@ from alpagasus_ray.judge.jobs import CPUS_PER_ACTOR, Bill, JudgeJob, Spending, a
 from alpagasus_ray.judge.judging import Judge
 from alpagasus_ray.judge.metering import JudgeMeter
 from alpagasus_ray.judge.received import Received, numbered, rows_with_places
+from alpagasus_ray.judge.tidying import Tidying
 from alpagasus_ray.llm.asking import NOT_ASKED, failure_kind
 from alpagasus_ray.llm.budget import Activity, Standing
 from alpagasus_ray.llm.budget_actor import budget_actor, cluster_dealer
@@ -33,6 +34,9 @@ from alpagasus_ray.shared_folder import check_shared
 from alpagasus_ray.storage import Storage
 
 ROWS_PER_BLOCK = 256
+BLOCKS_AT_ONCE = 1 << 14
+"""Handed to Ray Data: 4 million rows. It makes them all before the first is judged, and keeps 4 KiB of each
+in the driver: all blocks of 10**8 rows would be minutes and gigabytes."""
 BLOCKS_IN_FLIGHT = 16
 """Blocks that an actor works on at once: the slow rows of some keep no slot idle, since the others have
 plenty that wait for one."""
@@ -121,18 +125,15 @@ class JudgePool:
         )
         meter = self._meter(progress.stage)
         standing = _Standing(job, meter)
-        items, received = list(enumerate(rows)), Received()
-        failed = 0
+        failed, tidying = 0, Tidying(job.ledger)
+        rows_at_once = BLOCKS_AT_ONCE * rows_per_block
         try:
             with progress.watching(standing.words):
-                while items:
-                    num_new = 0
-                    for batch in _judged(items, rows_per_block, job).iter_batches(
-                        batch_size=None, batch_format="pyarrow"
-                    ):
+                for first in range(0, len(rows), rows_at_once):
+                    if first:
+                        tidying.begin()
+                    for chunk in _each_once(rows[first : first + rows_at_once], rows_per_block, job):
                         standing.has_begun = True
-                        chunk = received.new(batch.to_pylist())
-                        num_new += len(chunk)
                         self.bill.add(chunk)
                         meter.count(chunk)
                         failed += sum(bool(row["failure"]) for row in chunk)
@@ -140,9 +141,6 @@ class JudgePool:
                         figures = {"failed": failed, "cost_usd": self.bill.cost}
                         progress.advance(len(chunk), ", ".join(filter(None, words)), figures)
                         yield chunk
-                    missing = set(received.missing(number for number, _ in items))
-                    # Items without rows are always missing: they end it once nothing else comes.
-                    items = [item for item in items if item[0] in missing] if num_new else []
         except RayError as error:
             cause = root_cause(error)
             if isinstance(cause, EndpointError | UserError):
@@ -168,6 +166,24 @@ def _count_actors(job: JudgeJob) -> int:
         return settings.num_actors
     wanted = math.ceil(settings.max_concurrency / REQUESTS_PER_ACTOR)
     return max(1, min(wanted, int(ray.cluster_resources().get("CPU", 1))))
+
+
+def _each_once(
+    rows: Sequence[dict[str, Any]], rows_per_block: int, job: JudgeJob
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield judged rows; those that went with an actor that died are asked about again."""
+    items, received = list(enumerate(rows)), Received()
+    while items:
+        num_new = 0
+        for batch in _judged(items, rows_per_block, job).iter_batches(
+            batch_size=None, batch_format="pyarrow"
+        ):
+            chunk = received.new(batch.to_pylist())
+            num_new += len(chunk)
+            yield chunk
+        missing = set(received.missing(number for number, _ in items))
+        # Items without rows are always missing: they end it once nothing else comes.
+        items = [item for item in items if item[0] in missing] if num_new else []
 
 
 def _judged(

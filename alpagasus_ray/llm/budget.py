@@ -18,6 +18,8 @@ HUNGRY_FOR_S = 3.0
 """A client that got less than it wanted, and called so lately, is left a share."""
 MAX_WAIT_S = 1.0
 MAX_PAUSE_S = 3600.0
+SWEEP_EVERY_S = 1.0
+"""How often is looked for clients that are gone: at each call it would be work for all of them."""
 RESET_PAUSE_S = 2.0
 """How long is waited at most when a response says that nothing is left: limits fill up all the time."""
 
@@ -135,9 +137,12 @@ class AccountBudget:
     """By job."""
     _rate_limited: dict[tuple[str, str], int] = field(default_factory=dict)
     """By job and client."""
+    _wanted: dict[str, float | None] = field(default_factory=dict)
+    """The lowest limits of all clients by name, where they are known still."""
 
     def __post_init__(self) -> None:
         self._requests, self._tokens = Bucket(self.now_s), Bucket(self.now_s)
+        self._swept_s = self.now_s
 
     def deal(self, call: Call, now_s: float) -> Deal:
         """Return what a client gets of its wants now.
@@ -156,7 +161,8 @@ class AccountBudget:
             deal = Deal(tuple(range(len(call.wants))), unlimited_s=UNLIMITED_FOR_S)
         else:
             deal = self._grant(call, by_requests, by_tokens, now_s)
-        return replace(deal, gone_usd=dollars.gone_usd(now_s), paused_s=paused_s)
+        gone_usd = dollars.gone_usd(now_s) if is_limited else 0.0
+        return replace(deal, gone_usd=gone_usd, paused_s=paused_s)
 
     def standing(self, now_s: float) -> Standing:
         """Return what keeps the clients waiting."""
@@ -233,14 +239,15 @@ class AccountBudget:
         return max(int(there / (1 + len(hungry))), 0 if ahead and there < 1 + ahead else 1)
 
     def _take_in(self, call: Call, now_s: float) -> None:
+        client = self._clients.get(call.client)
+        if client is None or client.limits != call.limits:
+            self._wanted.clear()
         client = self._clients.setdefault(call.client, _Client(call.limits, now_s, 0))
         client.limits, client.called_s, client.job = call.limits, now_s, call.job
         client.num_retrying, client.num_in_flight = call.num_retrying, call.num_in_flight
         if call.num_rate_limited:
             self._rate_limited[call.job, call.client] = call.num_rate_limited
-        for name, other in list(self._clients.items()):
-            if now_s - other.called_s > CLIENT_DEAD_AFTER_S:
-                del self._clients[name]
+        self._sweep(now_s)
         dollars = self._dollars.setdefault(call.job, JobDollars(self.now_s))
         is_old = call.was_dealt or call.spent_usd > 0 or call.reserved_usd > 0
         if is_old and call.client not in dollars:
@@ -252,9 +259,21 @@ class AccountBudget:
             self.learnt_requests_per_minute = call.seen.requests_per_minute or self.learnt_requests_per_minute
             self.learnt_tokens_per_minute = call.seen.tokens_per_minute or self.learnt_tokens_per_minute
 
+    def _sweep(self, now_s: float) -> None:
+        """Forget the clients that are gone, now and then."""
+        if now_s - self._swept_s < SWEEP_EVERY_S:
+            return
+        self._swept_s = now_s
+        self._wanted.clear()
+        for name, client in list(self._clients.items()):
+            if now_s - client.called_s > CLIENT_DEAD_AFTER_S:
+                del self._clients[name]
+
     def _lowest(self, name: str, learnt: float | None) -> float | None:
-        limits = [getattr(client.limits, name) for client in self._clients.values()]
-        return min((limit for limit in (*limits, learnt) if limit is not None), default=None)
+        if name not in self._wanted:
+            limits = [getattr(client.limits, name) for client in self._clients.values()]
+            self._wanted[name] = min((limit for limit in limits if limit is not None), default=None)
+        return min((limit for limit in (self._wanted[name], learnt) if limit is not None), default=None)
 
 
 def _pause_seen(seen: RateLimits | None) -> float:

@@ -22,6 +22,7 @@ from alpagasus_ray.llm.segments import (
 
 MAX_SEGMENT_BYTES = 1 << 30
 MAX_SEGMENTS = 64
+"""Besides those that are as large as a segment may get: nothing makes these fewer."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ def compact(
 
 def tidy(uri: str) -> None:
     """Compact a ledger folder that has come to hold so many files that looking things up gets slow."""
-    if len(LedgerFiles(uri).listing().segments) > MAX_SEGMENTS:
+    files = LedgerFiles(uri)
+    listing = files.listing()
+    if len(listing.segments) <= MAX_SEGMENTS:  # no index need be opened to see that
+        return
+    if sum(not _is_large(files, name, listing) for name in listing.segments) > MAX_SEGMENTS:
         compact(uri, read_all=False)
 
 

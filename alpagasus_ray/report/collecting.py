@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
+
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.manifests import Manifest
 from alpagasus_ray.report.comparisons import Pair
@@ -95,14 +97,23 @@ def _arm(run: RunDirectory, name: str, manifests: Mapping[str, Manifest]) -> Arm
     )
 
 
+def _rows_by_score(run: RunDirectory, folder: str, has_triplets: bool) -> Counter[float | None]:
+    """Return how many of the corpus's rows have each score; None: a review without one."""
+    reviews = run.read_tables(folder, ["triplet_id", "score"])
+    if has_triplets:
+        # A row that stands twice in the corpus is graded once; arms count it twice, and so do the bars.
+        ids = run.read_tables(run.triplets, ["id"])["id"]
+        reviews = reviews.take(pc.index_in(ids, value_set=reviews["triplet_id"]).drop_null())
+    rows = Counter[float | None]()
+    for one in reviews["score"].value_counts().to_pylist():
+        rows[number(one["values"])] += one["counts"]
+    return rows
+
+
 def _histogram(
     run: RunDirectory, folder: str, manifests: Mapping[str, Manifest], arms: Iterable[Arm]
 ) -> Histogram:
-    reviews = run.read_tables(folder)
-    scores = dict(zip(reviews["triplet_id"].to_pylist(), reviews["score"].to_pylist(), strict=True))
-    # A row that stands twice in the corpus is graded once; arms count it twice, and so do the bars.
-    ids = run.read_tables(run.triplets)["id"].to_pylist() if run.triplets in manifests else list(scores)
-    rows = Counter(number(scores[id]) for id in ids if id in scores)
+    rows = _rows_by_score(run, folder, run.triplets in manifests)
     unscored = rows.pop(None, 0)
     details = manifests[folder].details
     rubric, _, judge_model = folder.partition("/")[2].partition("--")

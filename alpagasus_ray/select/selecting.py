@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
@@ -105,14 +107,14 @@ def _reviews(run: RunDirectory, recipe: Recipe, settings: ArmSettings) -> str:
 
 @dataclass(frozen=True)
 class _Chosen:
-    triplets: pa.Table
     candidates: list[Candidate]
     selection: Selection
 
 
 def _choose(run: RunDirectory, recipe: Recipe, arm: str) -> _Chosen:
     settings = recipe.arms[arm]
-    triplets = run.read_tables(run.triplets).sort_by("position")
+    # Not their texts: those are read part by part when the arm is written.
+    triplets = run.read_tables(run.triplets, ["position", "id"])
     if settings.same_size_as:
         summary = json.loads(run.read_text(f"{run.arm(settings.same_size_as)}/summary.json"))
         settings = settings.model_copy(update={"count": summary["kept"]})
@@ -124,14 +126,14 @@ def _choose(run: RunDirectory, recipe: Recipe, arm: str) -> _Chosen:
     selection.dropped.update(outside)
     if not selection.kept:
         raise UserError(f"arm {arm} would be empty: {_why_empty(selection)}")
-    return _Chosen(triplets, candidates, selection)
+    return _Chosen(candidates, selection)
 
 
 def _outside(run: RunDirectory, settings: ArmSettings) -> dict[int, str]:
     """Return why rows are not drawn from, by position: those that the arm `within` does not have."""
     if settings.within is None:
         return {}
-    positions = run.read_tables(run.arm(settings.within))["position"].to_pylist()
+    positions = run.read_tables(run.arm(settings.within), ["position"])["position"].to_pylist()
     return dict.fromkeys(positions, f"not in {settings.within}")
 
 
@@ -149,55 +151,47 @@ def _check_enough(arm: str, settings: ArmSettings, candidates: list[Candidate]) 
 def _candidates(
     run: RunDirectory, recipe: Recipe, triplets: pa.Table, settings: ArmSettings
 ) -> list[Candidate]:
-    reviews: dict[str, dict[str, Any]] = {}
+    scores: Iterable[float | None] = repeat(None)
+    failures: Iterable[str | None] = repeat(None)
     if settings.by_score:
-        table = run.read_tables(_reviews(run, recipe, settings)).select(["triplet_id", "score", "failure"])
-        reviews = {row["triplet_id"]: row for row in table.to_pylist()}
-    return [
-        Candidate(
-            row["position"],
-            row["id"],
-            reviews.get(row["id"], {}).get("score"),
-            reviews.get(row["id"], {}).get("failure"),
-        )
-        for row in triplets.select(["position", "id"]).to_pylist()
-    ]
+        reviews = run.read_tables(_reviews(run, recipe, settings), ["triplet_id", "score", "failure"])
+        found = pc.index_in(triplets["id"], value_set=reviews["triplet_id"])
+        scores = reviews["score"].take(found).to_pylist()
+        failures = reviews["failure"].take(found).to_pylist()
+    positions, ids = triplets["position"].to_pylist(), triplets["id"].to_pylist()
+    return list(map(Candidate, positions, ids, scores, failures))
+
+
+def _write_train_file(run: RunDirectory, arm: str, kept: Set[int]) -> None:
+    """Write train.json: the bytes of json.dumps of all kept rows, of which one part is held at a time."""
+    with run.writing(f"{run.arm(arm)}/train.json") as file:
+        before = b"[\n    "
+        for part in run.each_table(run.triplets, ["position", "source"]):
+            pairs = zip(part["position"].to_pylist(), part["source"].to_pylist(), strict=True)
+            rows = [json.loads(source) for position, source in pairs if position in kept]
+            # A line break in a text stands as two characters in JSON: these are all between the values.
+            texts = [json.dumps(row, ensure_ascii=False, indent=4).replace("\n", "\n    ") for row in rows]
+            if texts:
+                file.write(before + ",\n    ".join(texts).encode())
+                before = b",\n    "
+        file.write(b"\n]\n")
 
 
 def _write(run: RunDirectory, arm: str, settings: ArmSettings, chosen: _Chosen) -> Made:
     folder = run.arm(arm)
-    triplets, candidates, selection = chosen.triplets, chosen.candidates, chosen.selection
-    rows = triplets.select(["position", "source"]).to_pylist()
-    kept = [json.loads(row["source"]) for row in rows if row["position"] in selection.kept]
-    run.write_text(f"{folder}/train.json", json.dumps(kept, ensure_ascii=False, indent=4) + "\n")
-    dropped = [
-        {
-            "position": candidate.position,
-            "triplet_id": candidate.triplet_id,
-            "score": candidate.score,
-            "reason": selection.dropped[candidate.position],
-        }
-        for candidate in candidates
-        if candidate.position in selection.dropped
-    ]
-    dropped += [
-        {
-            "position": row["position"],
-            "triplet_id": row["id"],
-            "score": None,
-            "reason": f"{SET_ASIDE}: {row['reason']}",
-        }
-        for row in read_rejected(run.read_text(run.rejected))
-    ]
-    run.write_table(f"{folder}/dropped.parquet", pa.Table.from_pylist(dropped, schema=DROPPED))
-    reasons = dict(Counter(str(row["reason"]) for row in dropped))
+    candidates, selection = chosen.candidates, chosen.selection
+    num_kept = len(selection.kept)
+    _write_train_file(run, arm, selection.kept)
+    dropped = _dropped(run, candidates, selection)
+    run.write_table(f"{folder}/dropped.parquet", dropped)
+    reasons = dict(Counter(dropped["reason"].to_pylist()))
     summary: dict[str, Any] = {
         "arm": arm,
         "selector": settings.selector,
         "settings": settings.model_dump(mode="json", exclude_none=True, exclude={"selector"}),
-        "kept": len(kept),
-        "dropped": len(dropped),
-        "share": round(len(kept) / (len(kept) + len(dropped)), 6),
+        "kept": num_kept,
+        "dropped": dropped.num_rows,
+        "share": round(num_kept / (num_kept + dropped.num_rows), 6),
         "dropped_by_reason": reasons,
         # train.json has the source's fields: this says which of them are the texts.
         "row_form": run.require(run.triplets, "grade --data FILE").details.get("row_form"),
@@ -207,12 +201,27 @@ def _write(run: RunDirectory, arm: str, settings: ArmSettings, chosen: _Chosen) 
         summary["found"] = {
             "threshold": selection.threshold,
             "scored": scored,
-            "share_of_scored": round(len(kept) / scored, 6),
+            "share_of_scored": round(num_kept / scored, 6),
         }
     run.write_text(f"{folder}/summary.json", json.dumps(summary, indent=2) + "\n")
     return Made(
-        counts={"rows": len(kept) + len(dropped), "kept": len(kept), "dropped": len(dropped)}, details=summary
+        counts={"rows": num_kept + dropped.num_rows, "kept": num_kept, "dropped": dropped.num_rows},
+        details=summary,
     )
+
+
+def _dropped(run: RunDirectory, candidates: Sequence[Candidate], selection: Selection) -> pa.Table:
+    """Return the rows that are not in the arm, and why: first the candidates, then those set aside."""
+    out = [candidate for candidate in candidates if candidate.position in selection.dropped]
+    set_aside = read_rejected(run.read_text(run.rejected))
+    columns: dict[str, list[Any]] = {
+        "position": [one.position for one in out] + [row["position"] for row in set_aside],
+        "triplet_id": [one.triplet_id for one in out] + [row["id"] for row in set_aside],
+        "score": [one.score for one in out] + [None for _ in set_aside],
+        "reason": [selection.dropped[one.position] for one in out]
+        + [f"{SET_ASIDE}: {row['reason']}" for row in set_aside],
+    }
+    return pa.Table.from_pydict(columns, schema=DROPPED)
 
 
 def _why_empty(selection: Selection) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from alpagasus_ray.llm.buckets import BURST_S
@@ -57,6 +59,40 @@ def test_the_lowest_limit_of_all_jobs_holds() -> None:
     budget.deal(call("careful", 1, Limits(requests_per_minute=60), job="other"), 0.0)
     times = granted_over(budget, 60, [call("bold", 256, Limits(requests_per_minute=6000))], 0.1)
     assert len(times) <= 62
+
+
+def test_a_limit_holds_while_its_client_is_there_and_as_it_was_said_last() -> None:
+    budget, bold = AccountBudget(0.0), call("bold", 256, Limits(requests_per_minute=600_000))
+    budget.deal(call("careful", 0, Limits(requests_per_minute=60)), 0.0)
+    assert budget.deal(bold, 1.0).num_granted <= 1 + BURST_S
+    budget.deal(call("careful", 0, Limits(requests_per_minute=120_000)), 2.0)
+    assert budget.deal(bold, 4.0).num_granted == 256
+    budget.deal(call("careful", 0, Limits(requests_per_minute=60)), 5.0)
+    granted = sum(budget.deal(bold, 5.0 + second).num_granted for second in range(1, 30))
+    assert granted < 2 * 30
+    for second in range(30, int(CLIENT_DEAD_AFTER_S) + 10):
+        last = budget.deal(bold, 5.0 + second)
+    assert last.num_granted == 256, "a client that is gone limits nobody"
+
+
+def test_a_call_costs_no_more_where_many_clients_are_known() -> None:
+    def steps(known: int) -> int:
+        budget, counted = AccountBudget(0.0), 0
+        for number in range(known):
+            budget.deal(call(f"client-{number}", 0), 0.1)
+
+        def count(frame: object, event: str, arg: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count)
+        try:
+            budget.deal(call("client-0"), 0.2)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    assert steps(1000) <= steps(10) + 5
 
 
 def test_tokens_are_reserved_and_the_difference_is_given_back() -> None:

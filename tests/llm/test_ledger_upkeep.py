@@ -257,12 +257,30 @@ def test_a_large_segment_that_a_full_disk_left_a_cut_line_in_is_put_right_withou
         ledger.record(key(number), reply(number))
     ledger.close()
     write(folder, 40)
+    write(folder, 41)
     monkeypatch.setattr(ledger_upkeep, "MAX_SEGMENT_ENTRIES", 60)
     monkeypatch.setattr(ledger_upkeep, "MAX_SEGMENTS", 1)
     assert read_through(str(folder)).bad_lines == 1
     tidy(str(folder))
     assert read_through(str(folder)).bad_lines == 0
-    assert lookup_all(folder, 41) == list(map(reply, range(41)))
+    assert lookup_all(folder, 42) == list(map(reply, range(42)))
+
+
+def test_many_large_segments_are_no_reason_to_put_any_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for first in range(0, 60, 20):
+        write(folder, *range(first, first + 20))
+    write(folder, 60)
+    before = sorted(folder.glob("*.jsonl"))
+    monkeypatch.setattr(ledger_upkeep, "MAX_SEGMENT_ENTRIES", 30)
+    monkeypatch.setattr(ledger_upkeep, "MAX_SEGMENTS", 1)
+    tidy(str(folder))
+    assert sorted(folder.glob("*.jsonl")) == before
+    write(folder, 61)
+    tidy(str(folder))
+    assert len(set(folder.glob("*.jsonl")) & set(before)) == 3, "the small ones alone"
+    assert lookup_all(folder, 62) == list(map(reply, range(62)))
 
 
 def test_a_large_segment_that_is_sound_is_left_as_it_is(

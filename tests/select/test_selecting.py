@@ -17,6 +17,7 @@ import pytest
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, plain_console
+from alpagasus_ray.corpus import committing
 from alpagasus_ray.corpus.committing import commit_corpus
 from alpagasus_ray.corpus.toyworld import generate_rows, solve
 from alpagasus_ray.errors import UserError
@@ -142,6 +143,26 @@ def test_full_is_every_usable_row_as_the_source_has_it(bench: Bench) -> None:
     kept = bench.train_file("full")
     assert kept == [row for row in ROWS if row["output"]]
     assert [list(row) for row in kept] == [list(row) for row in ROWS if row["output"]]
+
+
+def test_the_train_file_of_many_parts_is_one_list_in_json(
+    empty: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "PART_ROWS", 2)
+    texts = ["a\nb", "\u2028\x85\r", '"\\n"', "é\t", "", "  ", "{", "x"]
+    rows = [
+        {"instruction": f"Name {number}.", "input": text, "output": "Yes.", "more": {"a": [1, {}], "b": []}}
+        for number, text in enumerate(texts)
+    ]
+    empty.corpus(rows)
+    assert len(empty.run.list_files(empty.run.triplets)) > 4
+    empty.select("full")
+    empty.select("three")
+    kept = [row for row in rows if row in empty.train_file("three")]
+    assert len(kept) == 3
+    for arm, wanted in (("full", rows), ("three", kept)):
+        text = empty.run.read_text(f"{empty.run.arm(arm)}/train.json")
+        assert text == json.dumps(wanted, ensure_ascii=False, indent=4) + "\n"
 
 
 def test_filtered_is_what_reaches_the_threshold_in_source_order(bench: Bench) -> None:
