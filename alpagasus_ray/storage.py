@@ -10,6 +10,7 @@ from pyarrow import fs
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_section import holds_a_secret
+from alpagasus_ray.text_files import in_haste
 
 PROBE = ".writable"
 S3_ATTEMPTS = 10
@@ -69,11 +70,11 @@ class Storage:
                 self.filesystem: fs.FileSystem = fs.LocalFileSystem()
             else:
                 self.filesystem, self.root = fs.FileSystem.from_uri(self.uri)
-                self._hasty = self.filesystem
+                self._hasty = in_haste(self.filesystem)
                 if self.is_patient and isinstance(self._hasty, fs.S3FileSystem):
                     self.filesystem = _patient_s3(*self._hasty.__reduce__()[1])
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{self.what} {uri} cannot be opened: {error}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{self.what} {uri} cannot be opened: {_in_one_line(error)}") from error
 
     def check(self) -> None:
         """Make the folder; raises UserError where nothing can be written."""
@@ -83,7 +84,7 @@ class Storage:
             self.filesystem.create_dir(self.root, recursive=True)
             self.write_bytes(PROBE, b"")
             self.remove(PROBE)
-        except OSError as error:
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self.what} {self.uri} cannot be written to: {_in_one_line(error)}") from error
 
     def check_readable(self) -> None:
@@ -92,7 +93,7 @@ class Storage:
             return
         try:
             self._hasty.get_file_info(self.root)
-        except OSError as error:
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self.what} {self.uri} cannot be read: {_in_one_line(error)}") from error
 
     def child_uri(self, name: str) -> str:
@@ -165,5 +166,5 @@ class Storage:
         return sorted(info.path[len(prefix) + 1 :] for info in infos if info.type == fs.FileType.File)
 
 
-def _in_one_line(error: OSError) -> str:
+def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
