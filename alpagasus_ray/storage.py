@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_section import holds_a_secret
 from alpagasus_ray.text_files import in_haste
 
-PROBE = ".writable"
+PARTIAL = ".partial"
+"""So ends the name of a file that is not whole yet; of a killed process it stays, and counts for nothing."""
 S3_ATTEMPTS = 10
 """More than a minute in all. Arrow's own patience with an S3 store that answers 503 ends after 6 s; Google's
 stores are asked for 15 minutes anyway."""
@@ -82,8 +85,9 @@ class Storage:
             if not self.is_local:
                 self._hasty.get_file_info(self.root)  # a wrong address is said within seconds
             self.filesystem.create_dir(self.root, recursive=True)
-            self.write_bytes(PROBE, b"")
-            self.remove(PROBE)
+            probe = _partial("probe")
+            self.write_bytes(probe, b"")
+            self.remove(probe)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self.what} {self.uri} cannot be written to: {_in_one_line(error)}") from error
 
@@ -135,15 +139,22 @@ class Storage:
     def write_bytes(self, relative: str, data: bytes) -> None:
         """Write a file in one step: a reader sees the old bytes or the new, never a part."""
         target = self.path(relative)
-        written = target
-        if self.is_local:
-            self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+        if not self.is_local:
             # An object store shows an object when it is whole; a local file needs a rename for that.
-            written = f"{target}.partial"
-        with self.filesystem.open_output_stream(written) as stream:
-            stream.write(data)
-        if self.is_local:
+            with self.filesystem.open_output_stream(target) as stream:
+                stream.write(data)
+            return
+        self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+        # Others may write the same file at this moment: each its own, and the last rename counts.
+        written = _partial(target)
+        try:
+            with self.filesystem.open_output_stream(written) as stream:
+                stream.write(data)
             self.filesystem.move(written, target)
+        except BaseException:
+            with suppress(OSError):
+                Path(written).unlink()
+            raise
 
     def put_folder(self, folder: Path, relative: str) -> None:
         """Copy all files of a local folder to here; those that are there already are replaced."""
@@ -160,10 +171,15 @@ class Storage:
         self.filesystem.delete_file(self.path(relative))
 
     def list_files(self, folder: str) -> list[str]:
-        """Return the names of all files below a folder ("": the whole), relative to it, sorted."""
+        """Return the names of all whole files below a folder ("": of all), relative to it, sorted."""
         prefix = self.path(folder)
         infos = self.filesystem.get_file_info(fs.FileSelector(prefix, recursive=True, allow_not_found=True))
-        return sorted(info.path[len(prefix) + 1 :] for info in infos if info.type == fs.FileType.File)
+        paths = [info.path for info in infos if info.type == fs.FileType.File]
+        return sorted(path[len(prefix) + 1 :] for path in paths if not path.endswith(PARTIAL))
+
+
+def _partial(name: str) -> str:
+    return f"{name}.{uuid.uuid4().hex}{PARTIAL}"
 
 
 def _in_one_line(error: Exception) -> str:
