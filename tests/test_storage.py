@@ -92,6 +92,19 @@ def test_credentials_that_are_not_there_are_told_in_one_line(
         read_text("gs://runs/recipe.yaml")
 
 
+def test_azures_usual_addresses_are_opened() -> None:
+    assert Storage("abfss://runs@me.dfs.core.windows.net/run").path("x") == "runs/run/x"
+
+
+@pytest.mark.parametrize(
+    "uri", ["abfss://me/run?tenant_id=x", "s3://bucket/run?nothing=1", "what://bucket/run"]
+)
+def test_an_address_that_is_none_is_said_in_one_line(uri: str) -> None:
+    with pytest.raises(UserError, match=r"the folder .* cannot be opened") as caught:
+        Storage(uri)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_store_of_googles_stays_patient_where_work_is_done() -> None:
     _, (options,) = Storage(GCS).filesystem.__reduce__()
     assert options["retry_time_limit"] is None
