@@ -65,7 +65,7 @@ class JobServer(JobSubmissionClient):  # type: ignore[misc]
         """Return the id of the submission's job, and whether it was started now.
 
         The same line that still runs is not started twice, whoever comes first. Raises UserError where
-        the stage is at work in the run directory with other flags.
+        another job is at work in the run directory: another stage, or the same with other flags.
         """
         environment: dict[str, Any] = {
             "working_dir": str(folder),
@@ -197,13 +197,13 @@ def exit_status(job: JobDetails) -> int:
 
 def _at_work(wanted: Submission, jobs: Sequence[JobDetails]) -> JobDetails | None:
     for job in jobs:
-        if wanted.attempt_of(job.submission_id) is None or job.status.is_terminal():
+        if job.status.is_terminal() or not wanted.is_in_its_way(job.submission_id):
             continue
         if job.entrypoint == wanted.entrypoint:
             return job
         raise UserError(
-            f"{job.submission_id} is at work in {wanted.run_dir} with other flags: wait for its end, or stop "
-            f"it with `alpagasus jobs stop {job.submission_id}`"
+            f"{job.submission_id} is at work in {wanted.run_dir} with another command line: wait for its "
+            f"end, or stop it with `alpagasus jobs stop {job.submission_id}`"
         )
     return None
 
