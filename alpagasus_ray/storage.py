@@ -127,10 +127,10 @@ class Storage:
         """Return a file's length; 0 where there is none."""
         return int(self.filesystem.get_file_info(self.path(relative)).size or 0)
 
-    def read_text(self, relative: str) -> str:
-        """Return a UTF-8 file's text; raises FileNotFoundError."""
+    def read_text(self, relative: str, errors: str = "strict") -> str:
+        """Return a UTF-8 file's text; raises FileNotFoundError. `errors` is what `bytes.decode` takes."""
         with self.filesystem.open_input_stream(self.path(relative)) as stream:
-            return bytes(stream.read()).decode("utf-8")
+            return bytes(stream.read()).decode("utf-8", errors)
 
     def write_text(self, relative: str, text: str) -> None:
         """Write a UTF-8 file in one step: a reader sees the old text or the new, never a part."""
