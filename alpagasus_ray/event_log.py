@@ -1,7 +1,8 @@
 """What a command does, as JSON lines: RUN/logs/<command>.jsonl. Stages, counts, our own words: no row's.
 
 In a local run each line is written at once. An object store takes whole objects: there the lines are put
-every PUT_EVERY_S, and once more at the end.
+every PUT_EVERY_S, and once more at the end. They are put though none is new: so the store says when the
+command was last there, however long a stage has nothing to say.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from alpagasus_ray.errors import how_it_ended
 from alpagasus_ray.manifests import package_versions
 from alpagasus_ray.storage import Storage
 
-FOLDER = "logs"
+FOLDER, ENDING = "logs", ".jsonl"
 START, EXIT = "start", "exit"
 """Of a command; its stages have `begin`, `progress` and `end`, `failed` or `stopped`."""
 PUT_EVERY_S = 30.0
@@ -31,15 +32,15 @@ class EventLog:
 
     def __init__(self, run: Storage, command: str) -> None:
         """Go on after what the same command wrote before."""
-        self._run, self._name = run, f"{FOLDER}/{command}.jsonl"
+        self._run, self._name = run, f"{FOLDER}/{command}{ENDING}"
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self._text, self._num_put = "", 0
+        self._text = ""
         if run.is_local:
             return
         with suppress(OSError):
-            self._text = run.read_text(self._name)
-        self._num_put = len(self._text)
-        threading.Thread(target=self._put_now_and_then, name="event-log", daemon=True).start()
+            self._text = run.read_text(self._name, errors="replace")
+        self._putting = threading.Thread(target=self._put_now_and_then, name="event-log", daemon=True)
+        self._putting.start()
 
     def write(self, stage: str, event: str, **figures: Any) -> None:
         """Add a line; figures that are None are left out."""
@@ -58,6 +59,7 @@ class EventLog:
         """Put what is left."""
         self._ended.set()
         if not self._run.is_local:
+            self._putting.join()  # what it puts is older, and must not come last
             self._put()
 
     def _put_now_and_then(self) -> None:
@@ -67,10 +69,8 @@ class EventLog:
     def _put(self) -> None:
         with self._lock:
             text = self._text
-        if len(text) > self._num_put:
-            with suppress(OSError):
-                self._run.write_bytes(self._name, text.encode("utf-8", "replace"))
-                self._num_put = len(text)
+        with suppress(OSError):
+            self._run.write_bytes(self._name, text.encode("utf-8", "replace"))
 
 
 @contextmanager
@@ -92,20 +92,39 @@ def recording(run: RunDirectory, command: str, console: Console) -> Iterator[Non
 
 
 def read_events(run: Storage) -> list[dict[str, Any]]:
-    """Return the events of all commands on a run, in their order; a half-written line is left out."""
+    """Return the events of all commands on a run, in their order; what is no event is left out.
+
+    A line may be half written, cut inside of a letter, or somebody else's.
+    """
     events: list[dict[str, Any]] = []
-    for name in _names(run):
-        for line in run.read_text(f"{FOLDER}/{name}").splitlines():
-            with suppress(ValueError):
-                event = json.loads(line)
-                events.append({**event, "command": name.removesuffix(".jsonl")})
-    return sorted(events, key=lambda event: str(event["time"]))
+    for info in _logs(run):
+        text = run.read_text(f"{FOLDER}/{info.base_name}", errors="replace")
+        for line in text.split("\n"):  # splitlines would cut a text that holds U+2028
+            if (event := _event_of(line)) is not None:
+                events.append({**event, "command": info.base_name.removesuffix(ENDING)})
+    return sorted(events, key=lambda event: datetime.fromisoformat(event["time"]))
 
 
-def _names(run: Storage) -> list[str]:
+def last_put(run: Storage, command: str) -> datetime | None:
+    """Return when a command's log was last put, by the store's clock; None where it has none."""
+    return next((info.mtime for info in _logs(run) if info.base_name == command + ENDING), None)
+
+
+def _event_of(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+        is_one = isinstance(event["event"], str) and datetime.fromisoformat(event["time"]).tzinfo is not None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return event if is_one else None
+
+
+def _logs(run: Storage) -> list[Any]:
     # Not list_files: RUN/logs/ray is a link to all that Ray has to say.
     from pyarrow import fs
 
     selector = fs.FileSelector(run.path(FOLDER), recursive=False, allow_not_found=True)
-    names = [info.base_name for info in run.filesystem.get_file_info(selector)]
-    return sorted(name for name in names if name.endswith(".jsonl"))
+    infos = [info for info in run.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+    return sorted(
+        (info for info in infos if info.base_name.endswith(ENDING)), key=lambda info: info.base_name
+    )

@@ -44,6 +44,15 @@ class Manifest:
     details: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raise TypeError for what no manifest says: files may have been wrecked."""
+        for name in ("settings", "inputs", "counts", "failures", "details"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise TypeError(f"{name} is no mapping")
+        numbers = [self.wall_time_s, self.cost_usd or 0.0, *self.failures.values()]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("wall_time_s, cost_usd or failures is no number")
+
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """Return the hash that a manifest holds for these settings (plain JSON values)."""

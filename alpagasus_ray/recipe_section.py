@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -12,7 +13,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 
 
 def _is_url(address: str) -> str:
-    if not re.fullmatch(r"https?://[^\s@]+", address):
+    if not re.fullmatch(r"https?://[^\s@]+", address) or holds_a_secret(address):
         raise ValueError("write it as http://HOST:PORT/v1 or https://..., without a user or key in it")
     return address
 
@@ -23,13 +24,33 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_len
 """An environment variable's name: a key that was put here by mistake does not look like one."""
 
 
+WITHOUT_USERS = ("s3", "s3a", "gs", "gcs", "http", "https")
+"""Of addresses in which what stands before an @ is a key. In abfss://container@account... it is none."""
+SECRET_OPTION = re.compile(
+    "secret|passw|token|signature|(access|account|api|private|shared|storage)key$|^(sig|key|pwd)$"
+)
+"""Of the names of options that follow a question mark, in small letters and digits."""
+
+
 def holds_a_secret(address: str) -> bool:
     """Return whether an address has a user or a key in it: recipes, manifests and messages repeat it.
 
     >>> holds_a_secret("s3://AKIA:secret@bucket/data.json"), holds_a_secret("s3://bucket/a@b.json")
     (True, False)
+    >>> holds_a_secret("abfss://runs@me.dfs.core.windows.net/run"), holds_a_secret("https://host/run?sig=x")
+    (False, True)
     """
-    return re.match(r"[\w+.-]+://[^/]*@", address) is not None
+    if (found := re.match(r"([\w+.-]+)://([^/?#]*)", address)) is None:
+        return False
+    kind, host = found[1].lower(), found[2]
+    user, at, _ = host.rpartition("@")
+    # A key may hold a slash itself, and what seems to be the host ends there.
+    looks_cut = kind in WITHOUT_USERS and re.search(r":(?!\d*$)[^\]]*$", host) is not None
+    if ":" in unquote(user) or (at and kind in WITHOUT_USERS) or looks_cut:
+        return True
+    options = (one.partition("=") for one in re.split("[&;#]", address.partition("?")[2]))
+    names = (unquote(name).lower() for name, _, value in options if value)
+    return any(SECRET_OPTION.search(re.sub("[^a-z0-9]", "", name)) for name in names)
 
 
 def _without_secret(address: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import duration
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.event_log import EXIT, PUT_EVERY_S, START, read_events
+from alpagasus_ray.event_log import EXIT, PUT_EVERY_S, START, last_put, read_events
 from alpagasus_ray.manifests import Manifest
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.run_steps import Step, steps_of
@@ -98,19 +98,19 @@ def run_status(run: RunDirectory, recipe: Recipe, now: datetime | None = None) -
     events = read_events(run)
     if not events and not run.exists(run.recipe):
         raise UserError(f"{run.shown('')[:-1]}: there is no run (give --run-dir DIR)")
-    heard_s = _ago_s(events[-1], now or datetime.now(UTC)) if events else None
     last = _last_command(events)
+    heard_s = _heard_s(run, events, last, now or datetime.now(UTC))
     ended = next((event for event in last if event["event"] == EXIT), None)
     is_heard = not run.is_local and heard_s is not None and heard_s < SILENT_AFTER_S
     is_running = ended is None and (run.is_locked() or is_heard)
     manifests: dict[str, Manifest | None] = {}
-    begun = {event["folder"] for event in last if event["event"] == "begin"} if is_running else set[str]()
+    begun = {str(event.get("folder")) for event in last if event["event"] == "begin"} if is_running else set()
     return RunStatus(
         run.shown("")[:-1],
         is_running,
         [_step_status(run, step, events, begun, manifests) for step in steps_of(run, recipe)],
         command=last[0]["command"] if last else None,
-        outcome=ended["outcome"] if ended else None,
+        outcome=ended.get("outcome", "ended") if ended else None,
         why=ended.get("why", "") if ended else "",
         heard_s=heard_s,
         progress=_progress(last) if is_running else None,
@@ -129,7 +129,9 @@ def _last_command(events: Sequence[Event]) -> list[Event]:
 def _progress(last: Sequence[Event]) -> Event | None:
     """Return how far the stage is that the command is at; None where it has said nothing yet."""
     for event in reversed(last):
-        if event["event"] == "progress":
+        if event["event"] == "progress" and all(
+            isinstance(event.get(name), str) for name in ("label", "line")
+        ):
             return event
         if event["event"] in ("begin", "end"):
             return None
@@ -153,7 +155,7 @@ def _step_status(
         if last == "begin":
             return StepStatus(*named, "stopped", why="it ended without a word: run the same command again")
         return (
-            StepStatus(*named, last, why=told[-1]["why"])
+            StepStatus(*named, last, why=told[-1].get("why", ""))
             if last in ("failed", "stopped")
             else (StepStatus(*named, "left"))
         )
@@ -164,7 +166,7 @@ def _step_status(
         manifest.failures,
         manifest.cost_usd,
         manifest.wall_time_s,
-        why=told[-1]["why"] if last in ("failed", "stopped") else "",
+        why=told[-1].get("why", "") if last in ("failed", "stopped") else "",
     )
 
 
@@ -187,5 +189,13 @@ def _whole(counts: Mapping[str, Any]) -> list[tuple[str, int]]:
     return whole[:MAX_COUNTS]
 
 
-def _ago_s(event: Event, now: datetime) -> float:
-    return max(0.0, (now - datetime.fromisoformat(event["time"])).total_seconds())
+def _heard_s(
+    run: RunDirectory, events: Sequence[Event], last: Sequence[Event], now: datetime
+) -> float | None:
+    """Return how long ago a run was last heard of: an object store says when a log was put, events or not."""
+    if not events:
+        return None
+    heard = datetime.fromisoformat(events[-1]["time"])
+    if last and not run.is_local and last[-1]["event"] != EXIT:
+        heard = max(heard, last_put(run, last[0]["command"]) or heard)
+    return max(0.0, (now - heard).total_seconds())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from pyarrow import fs
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_section import holds_a_secret
+from alpagasus_ray.text_files import in_haste
 
-PROBE = ".writable"
+PARTIAL = ".partial"
+"""So ends the name of a file that is not whole yet; of a killed process it stays, and counts for nothing."""
 S3_ATTEMPTS = 10
 """More than a minute in all. Arrow's own patience with an S3 store that answers 503 ends after 6 s; Google's
 stores are asked for 15 minutes anyway."""
@@ -71,11 +74,11 @@ class Storage:
                 self.filesystem: fs.FileSystem = fs.LocalFileSystem()
             else:
                 self.filesystem, self.root = fs.FileSystem.from_uri(self.uri)
-                self._hasty = self.filesystem
+                self._hasty = in_haste(self.filesystem)
                 if self.is_patient and isinstance(self._hasty, fs.S3FileSystem):
                     self.filesystem = _patient_s3(*self._hasty.__reduce__()[1])
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{self.what} {uri} cannot be opened: {error}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{self.what} {uri} cannot be opened: {_in_one_line(error)}") from error
 
     def check(self) -> None:
         """Make the folder; raises UserError where nothing can be written."""
@@ -83,9 +86,10 @@ class Storage:
             if not self.is_local:
                 self._hasty.get_file_info(self.root)  # a wrong address is said within seconds
             self.filesystem.create_dir(self.root, recursive=True)
-            self.write_bytes(PROBE, b"")
-            self.remove(PROBE)
-        except OSError as error:
+            probe = _partial("probe")
+            self.write_bytes(probe, b"")
+            self.remove(probe)
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self.what} {self.uri} cannot be written to: {_in_one_line(error)}") from error
 
     def check_readable(self) -> None:
@@ -94,7 +98,7 @@ class Storage:
             return
         try:
             self._hasty.get_file_info(self.root)
-        except OSError as error:
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self.what} {self.uri} cannot be read: {_in_one_line(error)}") from error
 
     def child_uri(self, name: str) -> str:
@@ -124,10 +128,10 @@ class Storage:
         """Return a file's length; 0 where there is none."""
         return int(self.filesystem.get_file_info(self.path(relative)).size or 0)
 
-    def read_text(self, relative: str) -> str:
-        """Return a UTF-8 file's text; raises FileNotFoundError."""
+    def read_text(self, relative: str, errors: str = "strict") -> str:
+        """Return a UTF-8 file's text; raises FileNotFoundError. `errors` is what `bytes.decode` takes."""
         with self.filesystem.open_input_stream(self.path(relative)) as stream:
-            return bytes(stream.read()).decode("utf-8")
+            return bytes(stream.read()).decode("utf-8", errors)
 
     def write_text(self, relative: str, text: str) -> None:
         """Write a UTF-8 file in one step: a reader sees the old text or the new, never a part."""
@@ -146,15 +150,22 @@ class Storage:
         for files of an artifact, whose manifest is missing then.
         """
         target = self.path(relative)
-        written = target
-        if self.is_local:
-            self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+        if not self.is_local:
             # An object store shows an object when it is whole; a local file needs a rename for that.
-            written = f"{target}.partial"
-        with self.filesystem.open_output_stream(written) as stream:
-            yield stream
-        if self.is_local:
+            with self.filesystem.open_output_stream(target) as stream:
+                yield stream
+            return
+        self.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+        # Others may write the same file at this moment: each its own, and the last rename counts.
+        written = _partial(target)
+        try:
+            with self.filesystem.open_output_stream(written) as stream:
+                yield stream
             self.filesystem.move(written, target)
+        except BaseException:
+            with suppress(OSError):
+                Path(written).unlink()
+            raise
 
     def put_folder(self, folder: Path, relative: str) -> None:
         """Copy all files of a local folder to here; those that are there already are replaced."""
@@ -171,11 +182,16 @@ class Storage:
         self.filesystem.delete_file(self.path(relative))
 
     def list_files(self, folder: str) -> list[str]:
-        """Return the names of all files below a folder ("": the whole), relative to it, sorted."""
+        """Return the names of all whole files below a folder ("": of all), relative to it, sorted."""
         prefix = self.path(folder)
         infos = self.filesystem.get_file_info(fs.FileSelector(prefix, recursive=True, allow_not_found=True))
-        return sorted(info.path[len(prefix) + 1 :] for info in infos if info.type == fs.FileType.File)
+        paths = [info.path for info in infos if info.type == fs.FileType.File]
+        return sorted(path[len(prefix) + 1 :] for path in paths if not path.endswith(PARTIAL))
 
 
-def _in_one_line(error: OSError) -> str:
+def _partial(name: str) -> str:
+    return f"{name}.{uuid.uuid4().hex}{PARTIAL}"
+
+
+def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())

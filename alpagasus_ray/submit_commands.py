@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from alpagasus_ray.console import Console
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.submit.submission import STAGES, Submission, submission
+from alpagasus_ray.submit.submission import STAGES, Submission, check_holds_no_secret, submission
 from alpagasus_ray.submit.working_folder import WorkingFolder, named_texts
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def submit(args: argparse.Namespace, parse: Parse, load: Callable[..., object], 
     here to be wrong.
     """
     given, arguments = own_flags().parse_known_args(args.flags, namespace=args)
+    check_holds_no_secret(args.stage, arguments)  # before anything repeats them
     address = cluster_address(given.address)
     folder = Path(given.working_dir).expanduser()
     if not folder.is_dir():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -286,6 +288,48 @@ def test_a_reader_sees_the_old_text_or_the_new(run: RunDirectory) -> None:
     assert run.list_files("texts") == ["text"]
 
 
+def test_two_that_look_at_once_whether_a_folder_can_be_written_to_are_both_told_yes(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, remove = RunDirectory(run.uri), run.remove
+    monkeypatch.setattr(run, "remove", lambda name: (other.check(), remove(name)))
+    run.check()
+    assert run.list_files("") == []
+
+
+def test_two_that_write_one_file_at_once_do_not_disturb_each_other(run: RunDirectory) -> None:
+    real = run.filesystem
+
+    def the_others(name: str, path: str) -> bool:
+        if name == "move":
+            RunDirectory(run.uri).write_text("texts/text", "the other's")
+        return False
+
+    run.filesystem = DyingFilesystem(real, the_others)  # type: ignore[assignment]
+    run.write_text("texts/text", "its own")
+    assert run.read_text("texts/text") == "its own"
+
+
+def test_what_a_killed_process_left_half_written_is_none_of_the_files(run: RunDirectory) -> None:
+    make(Work(run))
+    before = run.content_of_files(FOLDER)
+    program = (
+        "import os, sys\n"
+        "from alpagasus_ray.artifacts import RunDirectory\n"
+        "run = RunDirectory(sys.argv[1])\n"
+        "class Dies:\n"
+        "    def __getattr__(self, name):\n"
+        "        return os._exit if name == 'move' else getattr(fs, name)\n"
+        "fs, run.filesystem = run.filesystem, Dies()\n"
+        "os._exit = lambda *_, leave=os._exit: leave(9)\n"
+        "run.write_text('things/rows.txt', 'other')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, run.uri], check=False).returncode == 9
+    assert len(list(Path(run.path(FOLDER)).iterdir())) == 3
+    assert run.list_files(FOLDER) == [MANIFEST, "rows.txt"]
+    assert run.content_of_files(FOLDER) == before
+
+
 def test_a_write_that_dies_leaves_the_old_text(run: RunDirectory) -> None:
     run.write_text("texts/text", "old")
     real = run.filesystem
@@ -293,6 +337,7 @@ def test_a_write_that_dies_leaves_the_old_text(run: RunDirectory) -> None:
     with pytest.raises(Killed):
         run.write_text("texts/text", "new")
     run.filesystem = real
+    assert sorted(path.name for path in Path(run.path("texts")).iterdir()) == ["text"]
     assert run.read_text("texts/text") == "old"
     run.write_text("texts/text", "new")
     assert run.list_files("texts") == ["text"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import ArmSettings, Recipe, Section
 from alpagasus_ray.recipe_files import load_recipe, parse_recipe, recipe_names, require_key
+from alpagasus_ray.recipe_section import holds_a_secret
 
 INPUT_PRICE = "input_usd_per_million_tokens"
 PRICE = f"{INPUT_PRICE}: 2, output_usd_per_million_tokens: 8"
@@ -474,6 +475,66 @@ def test_a_missing_key_names_the_variable(monkeypatch: pytest.MonkeyPatch, value
 
 def test_where_no_variable_is_named_no_key_is_needed() -> None:
     assert require_key(None) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://AKIA:topsecret@bucket/run",
+        "s3://AKIA@bucket/run",
+        "s3://AKIA:top/secret@bucket/run",
+        "gs://me@bucket/run",
+        "GS://me@bucket/run",
+        "http://me:topsecret@host:8000/v1",
+        "http://me:top/secret@host:8000/v1",
+        "https://topsecret@host/v1",
+        "abfss://runs:topsecret@me.dfs.core.windows.net/run",
+        "abfss://runs%3Atopsecret@me.dfs.core.windows.net/run",
+        "abfs://:topsecret@me.dfs.core.windows.net/run",
+        "hdfs://me:topsecret@host:9000/run",
+        "abfss://runs@me.dfs.core.windows.net/run?sig=topsecret",
+        "abfss://runs@me.dfs.core.windows.net/run?client_id=a&client_secret=topsecret",
+        "abfss://runs@me.dfs.core.windows.net/run?account_key=topsecret",
+        "s3://bucket/run?region=x&access_key=topsecret",
+        "s3://bucket/run?secret%5Fkey=topsecret",
+        "https://host/data.json?X-Amz-Security-Token=topsecret",
+        "https://host/data.json?X-Amz-Signature=topsecret",
+        "https://host/data.json?sv=1&api-key=topsecret#x",
+        "https://host/v1?key=topsecret",
+        "https://host/v1?password=topsecret",
+    ],
+)
+def test_addresses_with_a_secret(address: str) -> None:
+    assert holds_a_secret(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "abfss://runs@me.dfs.core.windows.net/run",
+        "abfs://runs@me.dfs.core.windows.net",
+        "abfss://runs@me.dfs.core.windows.net/run?tenant_id=a&client_id=b&credential_kind=cli",
+        "s3://bucket/runs/a@b.json",
+        "s3://bucket/run?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1",
+        "s3://bucket/run?endpoint_override=127.0.0.1:9000&allow_bucket_creation=true",
+        "gs://bucket/run?retry_limit_seconds=10&project_id=x",
+        "http://[::1]:8000/v1",
+        "http://[::1]/v1",
+        "https://me.openai.azure.com/openai?api-version=2024-06-01",
+        "https://host/data.json?token=",
+        "hdfs://me@host:9000/run",
+        "/shared/runs/a:b@c?sig=x",
+        "tatsu-lab/alpaca@main",
+    ],
+)
+def test_addresses_without_a_secret(address: str) -> None:
+    assert not holds_a_secret(address)
+
+
+def test_no_endpoint_has_a_key_in_its_address() -> None:
+    with pytest.raises(UserError, match="without a user or key in it") as caught:
+        load_recipe("demo", ["grade.base_url=https://host/v1?api_key=topsecret"])
+    assert "topsecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("setting", ["corpus.data", "ledger"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from alpagasus_ray import event_log
+from alpagasus_ray import run_status as run_status_module
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.cli import main
 from alpagasus_ray.console import Console
@@ -223,8 +225,127 @@ def test_a_log_in_an_object_store(bucket: str, tmp_path: Path, monkeypatch: pyte
     assert (status.is_running, status.outcome) == (False, "done")
 
 
+def test_a_command_in_an_object_store_that_has_nothing_to_say_is_at_work_until_its_process_is_gone(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "PUT_EVERY_S", 0.1)
+    monkeypatch.setattr(run_status_module, "SILENT_AFTER_S", 3.0)
+    run = RunDirectory(bucket.replace("NAME", f"runs/{tmp_path.name}"))
+    run.write_text(run.recipe, RECIPE.to_yaml())
+    put: list[str] = []
+    write_bytes = run.write_bytes
+    monkeypatch.setattr(run, "write_bytes", lambda name, data: (put.append(name), write_bytes(name, data)))
+    with recording(run, "train", quiet()):
+        time.sleep(4)  # S3 tells times in whole seconds
+        status = run_status(run, RECIPE)
+        assert status.is_running and status.heard_s is not None and status.heard_s < 3
+        gone = run_status(run, RECIPE, now=datetime.now(UTC) + timedelta(seconds=5))
+        assert not gone.is_running and gone.outcome is None
+    assert set(put) == {"logs/train.jsonl"} and len(put) > 3
+    after = run_status(run, RECIPE)
+    assert (after.is_running, after.outcome) == (False, "done")
+    assert [event["event"] for event in read_events(run)] == ["start", "exit"]
+
+
+def test_the_last_word_is_not_put_before_what_is_older(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may take its time, and the last that it is told counts."""
+    monkeypatch.setattr(event_log, "PUT_EVERY_S", 0.01)
+    is_putting, there = threading.Event(), []
+
+    def write_slowly(name: str, data: bytes) -> None:
+        is_putting.set()
+        if b"exit" not in data:
+            time.sleep(0.3)
+        there.append(data)
+
+    monkeypatch.setattr(run, "is_local", False)
+    monkeypatch.setattr(run, "write_bytes", write_slowly)
+    with recording(run, "grade", quiet()):
+        assert is_putting.wait(30)
+    time.sleep(0.5)
+    assert b"exit" in there[-1]
+
+
+def line_of(**event: Any) -> bytes:
+    return json.dumps({"time": "2026-11-29T06:00:00+00:00", **event}, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line_of(event="said", text="ä")[:-3],
+        b"[1,2]",
+        b"7",
+        b'"word"',
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"event": "said"}',
+        b'{"time": "2026-11-29T06:00:00+00:00"}',
+        line_of(event="said", time="yesterday"),
+        line_of(event="said", time="2026-11-29T06:00:00"),
+        line_of(event="said", time=None),
+        line_of(event=7),
+    ],
+)
+def test_what_is_no_event_is_left_out(
+    run: RunDirectory, line: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(run.root) / "logs" / "grade.jsonl"
+    path.write_bytes(b"\n".join([line_of(event="start"), line, line_of(event="exit", outcome="done"), line]))
+    assert [event["event"] for event in read_events(run)] == ["start", "exit"]
+    assert main(["status", "--run-dir", run.uri]) == 0
+    assert "`alpagasus grade`: done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("event", ["exit", "begin", "progress", "failed", "stopped", "end", "x"])
+def test_events_that_lack_something_are_taken_as_they_are(run: RunDirectory, event: str) -> None:
+    path = Path(run.root) / "logs" / "grade.jsonl"
+    folder = run.reviews("accuracy", "judge")
+    path.write_bytes(
+        b"\n".join([line_of(event="start"), line_of(event=event), line_of(event=event, folder=folder)])
+    )
+    with run.locked():
+        assert run_status(run, RECIPE).to_text()
+    assert run_status(run, RECIPE).to_text()
+
+
+def test_a_text_with_a_line_separator_is_one_event(run: RunDirectory) -> None:
+    with recording(run, "grade", console := quiet()):
+        console.say("grade: one\u2028line")
+    assert [event["event"] for event in read_events(run)] == ["start", "said", "exit"]
+
+
+@pytest.mark.parametrize(
+    "wrecked",
+    [
+        {"inputs": ["triplets"]},
+        {"counts": 7},
+        {"failures": "none"},
+        {"failures": {"timeout": "two"}},
+        {"details": None},
+        {"settings": 1},
+        {"cost_usd": "much"},
+        {"wall_time_s": None},
+    ],
+)
+def test_a_wrecked_manifest_is_told_in_one_line(
+    run: RunDirectory, wrecked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reviews = run.reviews("accuracy", "judge")
+    make(run, reviews, "grade")
+    path = Path(run.path(f"{reviews}/_manifest.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **wrecked}))
+    assert main(["status", "--run-dir", run.uri]) == 2
+    said = capsys.readouterr().err
+    assert f"{reviews}/_manifest.json cannot be read" in said and len(said.splitlines()) == 1
+
+
 def test_a_log_that_cannot_be_written_stops_nothing(run: RunDirectory) -> None:
     (Path(run.root) / "logs" / "grade.jsonl").mkdir()
     console = quiet()
     with recording(run, "grade", console):
         console.say("grade: goes on")
+    assert run_status(run, RECIPE).command is None

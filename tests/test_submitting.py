@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from alpagasus_ray.cli import build_parser
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.submit.submission import STAGES, submission
+from alpagasus_ray.submit.submission import STAGES, Submission, submission
 from alpagasus_ray.submit.working_folder import MIB, WorkingFolder
 from alpagasus_ray.submit_commands import cluster_address, own_flags
 from tests.shell import Shell, complaint
@@ -109,6 +110,77 @@ def test_a_run_directory_that_is_lost_with_the_job_is_refused(run_dir: str | Non
         submission("grade", [], run_dir)
 
 
+SECRETIVE = (
+    ("grade", "--data", "s3://AKIAX:topsecret@b/rows.json"),
+    ("grade", "--data=s3://AKIAX:topsecret@b/rows.json"),
+    ("grade", "--base-url", "http://me:topsecret@host:8000/v1"),
+    ("grade", "--base-url", "https://host/v1?api_key=topsecret"),
+    ("grade", "--run-dir", "s3://AKIAX:topsecret@b/run"),
+    ("grade", "--set", "grade.base_url=http://me:topsecret@host/v1"),
+    ("grade", "--set", "corpus.data=abfss://c@me.dfs.core.windows.net/x?sig=topsecret"),
+    ("generate", "--testsets", "koala,s3://b/good.jsonl,s3://AKIAX:topsecret@b/bad.jsonl"),
+    ("serve", "s3://AKIAX:topsecret@b/model"),
+    ("compare", "--unknown", "gs://topsecret@b/x"),
+)
+
+
+@pytest.mark.parametrize("words", SECRETIVE)
+def test_what_a_cluster_would_show_to_all_holds_no_secret(words: tuple[str, ...]) -> None:
+    stage, *arguments = words
+    with pytest.raises(UserError, match="a user or a key in it") as caught:
+        submission(stage, arguments, "/shared/runs/x")
+    named = words[1].partition("=")[0] if words[1].startswith("-") else stage
+    assert str(caught.value).startswith(named)
+    assert "topsecret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_setting_with_a_secret_is_named() -> None:
+    with pytest.raises(UserError, match=r"^--set grade.base_url: this is an address"):
+        submission("grade", ["--set", "grade.base_url=http://me:topsecret@host/v1"], "/x")
+
+
+def test_addresses_without_a_secret_are_submitted() -> None:
+    arguments = ["--data", "abfss://c@me.dfs.core.windows.net/x", "--base-url", "http://host:8000/v1"]
+    assert submission("grade", [*arguments, "--set", "a=b@c"], "/x").arguments[:4] == tuple(arguments)
+
+
+def test_no_job_starts_beside_another_that_fills_the_same_run_directory() -> None:
+    def wanted(stage: str, run_dir: str = "/shared/runs/mine") -> Submission:
+        return submission(stage, [], run_dir)
+
+    grading = wanted("grade").job_id(3)
+    assert wanted("grade").is_in_its_way(grading)
+    assert wanted("run").is_in_its_way(grading)
+    assert wanted("mt-bench").is_in_its_way(grading)
+    assert wanted("grade").is_in_its_way(wanted("run").job_id(1))
+    assert not wanted("run", "/shared/others/mine").is_in_its_way(grading)
+    assert not wanted("run").is_in_its_way("raysubmit_x")
+    assert not wanted("run").is_in_its_way(None)
+    # A model may be served meanwhile, but by one job.
+    assert not wanted("serve").is_in_its_way(grading)
+    assert not wanted("generate").is_in_its_way(wanted("serve").job_id(1))
+    assert wanted("serve").is_in_its_way(wanted("serve").job_id(1))
+
+
+@pytest.mark.slow
+def test_the_same_line_follows_the_job_that_runs_and_another_is_refused() -> None:
+    from alpagasus_ray.submit.ray_jobs import _at_work
+
+    grade = submission("grade", ["--run-dir", "/x"], "/x")
+    run = submission("run", ["--run-dir", "/x"], "/x")
+
+    def job(of: Submission, ended: bool) -> Any:
+        status = SimpleNamespace(is_terminal=lambda: ended)
+        return SimpleNamespace(submission_id=of.job_id(1), entrypoint=of.entrypoint, status=status)
+
+    running = job(grade, ended=False)
+    assert _at_work(grade, [job(run, ended=True), running]) is running
+    assert _at_work(run, [job(grade, ended=True)]) is None
+    for other in (run, submission("grade", ["--run-dir", "/x", "--limit", "3"], "/x")):
+        with pytest.raises(UserError, match=rf"{grade.job_id(1)} is at work in /x with another command line"):
+            _at_work(other, [running])
+
+
 def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -187,6 +259,8 @@ def test_what_is_counted_is_what_ray_packs(folder: Path, tmp_path: Path) -> None
         (("train", "--arm", "a", "--wrokers", "3", "--run-dir", "/x"), "unrecognized arguments: --wrokers"),
         (("compare", "--out", "here", "--a", "x", "--b", "y", "--run-dir", "/x"), "--out here is lost"),
         (("ledger", "show"), "invalid choice: 'ledger'"),
+        ((*selecting(), "--set", "ledger=s3://A:topsecret@b/l"), "--set ledger: this is an address with a"),
+        (selecting("s3://A:topsecret@b/rows.json"), "--data: this is an address with a user or a key in it"),
         ((*selecting(), "--address"), "expected one argument"),
     ],
 )
@@ -197,6 +271,7 @@ def test_what_can_be_known_here_is_said_here(
 
     line = refused(pipeline_shell, folder, *words)
     assert re.search(told, line), line
+    assert "topsecret" not in line
 
 
 def test_nothing_listens(pipeline_shell: Shell, folder: Path) -> None:

@@ -17,6 +17,7 @@ from alpagasus_ray.corpus.json_rows import read_json_rows
 from alpagasus_ray.corpus.parquet_rows import read_parquet_rows
 from alpagasus_ray.corpus.source_files import SourceFile, one_line
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.text_files import in_haste
 
 READERS: dict[str, Callable[[SourceFile], Iterator[Any]]] = {
     "json": read_json_rows,
@@ -94,7 +95,7 @@ def _file_at_uri(uri: str) -> SourceFile:
 
 def _check_is_file(name: str, file: SourceFile) -> None:
     with file.named_errors():
-        kind = file.filesystem.get_file_info(file.path).type
+        kind = in_haste(file.filesystem).get_file_info(file.path).type
     if kind == fs.FileType.NotFound:
         raise UserError(f"--data {name}: no such file")
     if kind == fs.FileType.Directory:

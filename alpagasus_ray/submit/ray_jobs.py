@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ SENDING_TIMEOUT_S = (5.0, 120.0)
 STARTING_S = 30.0
 """A cluster that has just come up takes jobs some seconds later."""
 SILENCE_S = 60.0
+QUIET_S = 20.0
+"""Without a line the server is asked whether it is there at all: of a link that was cut nothing is heard."""
+RENEW_S = 600.0
+"""Without a line the log is asked for anew, from its start: the link may be gone though the server is not."""
 POLL_S = 1.0
 STOPPED = 130
 
@@ -65,7 +70,7 @@ class JobServer(JobSubmissionClient):  # type: ignore[misc]
         """Return the id of the submission's job, and whether it was started now.
 
         The same line that still runs is not started twice, whoever comes first. Raises UserError where
-        the stage is at work in the run directory with other flags.
+        another job is at work in the run directory: another stage, or the same with other flags.
         """
         environment: dict[str, Any] = {
             "working_dir": str(folder),
@@ -123,29 +128,41 @@ class JobServer(JobSubmissionClient):  # type: ignore[misc]
         """
         shown, heard_s = 0, time.monotonic()
 
-        async def tail() -> None:
+        async def tail() -> bool:
+            """Return whether this came to the log's end; it also ends where the link may be gone."""
             nonlocal shown, heard_s
-            seen = 0
-            async for lines in self.tail_job_logs(job_id):
+            seen, log, last_s = 0, self.tail_job_logs(job_id), time.monotonic()
+            while True:
+                coming = asyncio.ensure_future(anext(log, None))
+                while not (await asyncio.wait({coming}, timeout=QUIET_S))[0]:
+                    job = self.details(job_id)
+                    heard_s = time.monotonic()
+                    if job.status.is_terminal() or heard_s - last_s > RENEW_S:
+                        return False
+                if (lines := coming.result()) is None:
+                    return True
                 new = lines[max(0, shown - seen) :]
                 seen += len(lines)
                 shown, heard_s = max(shown, seen), time.monotonic()
+                last_s = heard_s
                 write(new)
 
         while True:
             try:
-                asyncio.run(tail())
+                is_whole = asyncio.run(tail())
                 job = self.details(job_id)
+                if job.status.is_terminal():
+                    # The log may be gone with its node; how the job did is known all the same.
+                    with suppress(UserError):
+                        write("" if is_whole else self.log(job_id)[shown:])
+                    return job
+                heard_s = time.monotonic()
             except (UserError, aiohttp.ClientError, RuntimeError, OSError) as error:
                 if time.monotonic() - heard_s > SILENCE_S:
                     raise UserError(
                         f"the cluster at {self._where} has not answered for {SILENCE_S:g} s; {job_id} may "
                         "go on: the same command follows it again"
                     ) from error
-            else:
-                if job.status.is_terminal():
-                    return job
-                heard_s = time.monotonic()
             time.sleep(POLL_S)
 
     def _do_request(self, method: str, endpoint: str, **given: Any) -> Any:
@@ -197,13 +214,13 @@ def exit_status(job: JobDetails) -> int:
 
 def _at_work(wanted: Submission, jobs: Sequence[JobDetails]) -> JobDetails | None:
     for job in jobs:
-        if wanted.attempt_of(job.submission_id) is None or job.status.is_terminal():
+        if job.status.is_terminal() or not wanted.is_in_its_way(job.submission_id):
             continue
         if job.entrypoint == wanted.entrypoint:
             return job
         raise UserError(
-            f"{job.submission_id} is at work in {wanted.run_dir} with other flags: wait for its end, or stop "
-            f"it with `alpagasus jobs stop {job.submission_id}`"
+            f"{job.submission_id} is at work in {wanted.run_dir} with another command line: wait for its "
+            f"end, or stop it with `alpagasus jobs stop {job.submission_id}`"
         )
     return None
 

@@ -6,10 +6,11 @@ import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.recipe_section import holds_a_secret
 
 STAGES = (
     "run",
@@ -25,6 +26,8 @@ STAGES = (
     "report",
 )
 """The commands that a cluster can do; jobs/ has an entry point for each."""
+ADDRESS = r"[A-Za-z][\w+.-]*://"
+"""The start of one, wherever it stands: several may be named, with commas between them."""
 START = "python -m alpagasus_ray"
 
 
@@ -49,6 +52,14 @@ class Submission:
         last = re.sub(r"[^A-Za-z0-9]+", "-", PurePosixPath(self.run_dir.partition("?")[0]).name).strip("-")
         return "-".join(filter(None, ("alpagasus", self.stage, last[:30], digest)))
 
+    def is_in_its_way(self, job_id: str | None) -> bool:
+        """Return whether an id is of a job that fills the same run directory: two would commit a mixture.
+
+        To serve fills none, and others may go on beside it.
+        """
+        others = {self.stage, *STAGES} - {"serve"} if self.stage != "serve" else {"serve"}
+        return any(replace(self, stage=stage).attempt_of(job_id) is not None for stage in others)
+
     def job_id(self, attempt: int) -> str:
         """Return the id of an attempt: Ray takes none twice, even after its job's end."""
         return f"{self.name}-{attempt}"
@@ -63,12 +74,28 @@ class Submission:
         return 1 + max((number for one in job_ids if (number := self.attempt_of(one))), default=0)
 
 
+def check_holds_no_secret(stage: str, arguments: Sequence[str]) -> None:
+    """Raise UserError for an address with a user or a key in it: a cluster shows jobs' command lines."""
+    flag = stage
+    for word in arguments:
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+        value = word.partition("=")[2] if word.startswith("-") else word
+        if any(holds_a_secret(value[found.start() :]) for found in re.finditer(ADDRESS, value)):
+            key = f" {value.partition('=')[0]}" if flag == "--set" else ""
+            raise UserError(
+                f"{flag}{key}: this is an address with a user or a key in it, and a cluster shows its jobs' "
+                "command lines: keys come from the environment of its nodes"
+            )
+
+
 def submission(stage: str, arguments: Sequence[str], run_dir: str | None) -> Submission:
     """Return what is to be submitted.
 
     Raises UserError for a run directory that would be lost with the job: it has to be one that all nodes
-    reach.
+    reach; and for addresses with a key in them.
     """
+    check_holds_no_secret(stage, arguments)
     if run_dir is None or ("://" not in run_dir and not run_dir.startswith("/")):
         told = "a job needs --run-dir" if run_dir is None else f"--run-dir {run_dir} is lost with its job"
         raise UserError(

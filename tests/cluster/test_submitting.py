@@ -145,7 +145,7 @@ def test_two_submits_at_once_are_one_job_that_can_be_left_and_stopped(
     wait_until(lambda: endpoint.answered.total() > 10)
     assert user.states() == ["RUNNING"]
     code, out, error = user.run(*words, "--set", "grade.max_retries=3")
-    assert code == 2 and "is at work in" in error and "with other flags" in error
+    assert code == 2 and "is at work in" in error and "with another command line" in error
     assert len(error.splitlines()) == 1
 
     both[0].send_signal(signal.SIGINT)
