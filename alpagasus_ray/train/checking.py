@@ -12,6 +12,7 @@ from alpagasus_ray.corpus.triplets import parse_triplet
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train.base_models import torch_has_cuda
+from alpagasus_ray.train.deepspeed_config import offloaded
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.memory import trained_parameters
 from alpagasus_ray.train.model_shape import shape_of
@@ -38,8 +39,13 @@ def worker_resource(settings: TrainSettings, resources: Mapping[str, float]) -> 
     return "GPU" if settings.accelerator == "gpu" or (settings.accelerator == "auto" and is_gpu) else "CPU"
 
 
-def check_cluster(settings: TrainSettings, resources: Mapping[str, float]) -> None:
-    """Raise UserError for what a cluster with these resources (Ray's) cannot do."""
+def check_cluster(
+    settings: TrainSettings, resources: Mapping[str, float], own: Mapping[str, Any] | None = None
+) -> None:
+    """Raise UserError for what a cluster with these resources (Ray's) cannot do.
+
+    `own` is the user's DeepSpeed JSON.
+    """
     resource = worker_resource(settings, resources)
     there = int(resources.get(resource, 0))
     wanted = settings.min_workers or settings.workers
@@ -49,10 +55,9 @@ def check_cluster(settings: TrainSettings, resources: Mapping[str, float]) -> No
             + (f"set --workers {there}, or add nodes" if there else "add nodes, or raise wait_for_nodes_s")
         )
     if resource == "CPU":
-        if settings.offload != "none":
-            raise UserError(
-                "train.offload moves memory from GPUs to the hosts, and here are no GPUs: leave it out"
-            )
+        if offloaded(settings, own or {}) != "none":
+            said = "train.offload" if settings.offload != "none" else "offloading in train.deepspeed_config"
+            raise UserError(f"{said} moves memory from GPUs to the hosts, and here are no GPUs: leave it out")
         return
     cards = sorted(name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR))
     if settings.precision == "bf16" and cards and WITHOUT_BF16.issuperset(cards):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.deepspeed_config import deepspeed_config
+from alpagasus_ray.train.deepspeed_config import deepspeed_config, is_offloaded
 from alpagasus_ray.train.model_shape import ModelShape, target_names
 
 GIB = 2**30
@@ -180,16 +180,12 @@ def _deepspeed(shape: ModelShape, settings: TrainSettings, trained: int, own: Ma
     if stage == 3:
         parameters /= workers
         live = width * min(zero.get("stage3_max_live_parameters", LIVE_PARAMETERS), shape.parameters)
-        if _is_offloaded(zero, "offload_param"):
+        if is_offloaded(zero, "offload_param"):
             host, parameters = host + parameters, 0.0
-    if _is_offloaded(zero, "offload_optimizer"):
+    if is_offloaded(zero, "offload_optimizer"):
         host, optimizer = host + optimizer + FP32_BYTES * trained / workers, 0.0
         gradients = gradients if stage == 1 else 0.0
     return _State(parameters + live, gradients + bucket, optimizer, host)
-
-
-def _is_offloaded(zero: Mapping[str, Any], part: str) -> bool:
-    return bool((zero.get(part) or {}).get("device", "none") != "none")
 
 
 _STATES = {"single": _single, "fsdp": _fsdp, "deepspeed": _deepspeed}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from alpagasus_ray.artifacts import RunDirectory
@@ -13,7 +14,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import Recipe, TrainSettings
 from alpagasus_ray.train.base_models import base_model_file
 from alpagasus_ray.train.checking import check_rows
-from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
+from alpagasus_ray.train.deepspeed_config import deepspeed_config, offloaded, read_deepspeed_config
 from alpagasus_ray.train.fitting import fit_warning
 from alpagasus_ray.train.flops import token_flops
 from alpagasus_ray.train.gpus import GPUS_AS_OF, Gpu, gpu_named
@@ -43,6 +44,8 @@ class TrainingPlan:
     usd_per_hour: float
     warning: str | None
     """One line, where it does not fit."""
+    deepspeed: Mapping[str, Any] = field(default_factory=dict)
+    """The user's own DeepSpeed JSON, which has the last word on stage and offload."""
 
     @property
     def steps(self) -> int:
@@ -90,8 +93,10 @@ class TrainingPlan:
         settings, work = self.settings, self.work
         lora = "" if settings.lora is None else f", LoRA rank {settings.lora.rank}"
         quantized = ", NF4" if settings.lora is not None and settings.lora.quantization == "nf4" else ""
-        stage = f" ZeRO-{settings.zero_stage}" if settings.strategy == "deepspeed" else ""
-        offload = "" if settings.offload == "none" else f", {settings.offload} offloaded"
+        zero = deepspeed_config(settings, self.deepspeed)["zero_optimization"]
+        stage = f" ZeRO-{zero['stage']}" if settings.strategy == "deepspeed" else ""
+        word = offloaded(settings, self.deepspeed)
+        offload = "" if word == "none" else f", {word} offloaded"
         how = f"{settings.strategy}{stage}, {settings.precision}{lora}{quantized}{offload}"
         trained = trained_parameters(self.shape, settings)
         what = "packs" if work.is_packed else "rows"
@@ -144,7 +149,11 @@ class TrainingPlan:
 
     def _time_by(self) -> str:
         peak = self.gpu.peak_flops(self.settings) / 1e12
-        slower = "" if self.settings.offload == "none" else "; what is offloaded travels besides"
+        slower = (
+            ""
+            if offloaded(self.settings, self.deepspeed) == "none"
+            else "; what is offloaded travels besides"
+        )
         return (
             f"{self.flops:.2e} FLOPs at {ASSUMED_MFU:.0%} of {peak:g} TFLOP/s assumed, "
             f"loading and export besides{slower}"
@@ -182,7 +191,7 @@ def plan_training(
     if usd_per_hour is not None and not usd_per_hour >= 0:
         raise UserError(f"--gpu-usd-per-hour {usd_per_hour}: a price is 0 or more")
     settings = recipe.train
-    own = read_deepspeed_config(settings.deepspeed_config)
+    own = read_deepspeed_config(settings)
     shape = read_model_shape(base_model_file(run, settings, "config.json"))
     tokenizer = planning_tokenizer(run, settings)
     rows, form = _rows(run, arm)
@@ -205,6 +214,7 @@ def plan_training(
         gpu=gpu,
         usd_per_hour=gpu.usd_per_hour if usd_per_hour is None else usd_per_hour,
         warning=fit_warning(settings, gpu_name, gpu, memory_with),
+        deepspeed=own,
     )
 
 

@@ -25,6 +25,7 @@ from alpagasus_ray.text_files import read_text
 from alpagasus_ray.train.attempts import attempt_settings
 from alpagasus_ray.train.base_models import fingerprint
 from alpagasus_ray.train.checking import check_inputs
+from alpagasus_ray.train.deepspeed_config import checked_deepspeed_config, read_deepspeed_config
 from alpagasus_ray.train.devices import hide_gpus, wants_gpu
 from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.job import TrainJob, backend
@@ -101,6 +102,13 @@ def with_all_workers(job: TrainJob, world_size: int) -> TrainJob:
     return replace(job, settings=settings.model_copy(update={"workers": world_size}))
 
 
+def _with_deepspeed(job: TrainJob) -> TrainJob:
+    """Return the job with its DeepSpeed configuration looked at, or read where the settings name one."""
+    if job.deepspeed:
+        return replace(job, deepspeed=checked_deepspeed_config(job.deepspeed, job.settings, "deepspeed"))
+    return replace(job, deepspeed=read_deepspeed_config(job.settings))
+
+
 def _check_attempt(job: TrainJob, checkpoints: Path, rank: int) -> None:
     """Raise UserError where the checkpoints are of another training."""
     attempt = attempt_settings(job.settings, job.deepspeed) | {
@@ -129,7 +137,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         job = TrainJob.from_json(args.job.read_text(encoding="utf-8"))
-        job = with_all_workers(job, int(os.environ["WORLD_SIZE"]))
+        job = _with_deepspeed(with_all_workers(job, int(os.environ["WORLD_SIZE"])))
         check_trackers(job.settings.trackers)
         rank = int(os.environ["RANK"])
         _check_attempt(job, args.checkpoints, rank)

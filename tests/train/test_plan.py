@@ -122,6 +122,9 @@ def test_lora_and_zero_are_named(run: RunDirectory, model: Path) -> None:
     assert "LoRA rank 8, NF4" in made.to_text() and "4,194,304 trained" in made.to_text()
     zero = planned(run, model, "h100", strategy="deepspeed", zero_stage=3, offload="parameters")
     assert "deepspeed ZeRO-3" in zero.to_text() and "travels besides" in zero.to_text()
+    named = planned(run, model, "h100", strategy="deepspeed", deepspeed_config="alpagasus-33b")
+    assert "deepspeed ZeRO-3, bf16, parameters offloaded" in named.to_text()
+    assert "travels besides" in named.to_text()
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "tokenizer_config.json"])
