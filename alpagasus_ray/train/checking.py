@@ -11,7 +11,7 @@ from alpagasus_ray.corpus.row_forms import RejectedRowError, RowForm
 from alpagasus_ray.corpus.triplets import parse_triplet
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.base_models import torch_has_cuda
+from alpagasus_ray.train.base_models import check_weights, torch_has_cuda
 from alpagasus_ray.train.deepspeed_config import offloaded
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.memory import trained_parameters
@@ -74,18 +74,19 @@ def no_bf16_line(card: str) -> str:
 def check_inputs(job: TrainJob) -> str | None:
     """Raise UserError where base model, tokenizer and rows do not go together.
 
-    Returns one line on rows that will be set aside, None where there are none. Loads the tokenizer; the
-    weights are not touched.
+    Returns one line on rows that will be set aside, None where there are none. Loads the tokenizer; of
+    the weights it is seen that they are there.
     """
     # Imported here: it brings torch, which a run with nothing to train does not need.
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    from alpagasus_ray.train.models import load_tokenizer, source_here
+    from alpagasus_ray.train.models import load_config, load_tokenizer, source_here
 
     rows = read_rows(job)
     set_aside = check_rows(rows, job.row_form, job.settings)
+    config = load_config(job.model)
+    check_weights(job.model, source_here(job.model))
     tokenizer = load_tokenizer(job.model)
-    config = AutoConfig.from_pretrained(source_here(job.model))
     check_vocabulary(job.model, tokenizer, config.get_text_config().vocab_size)
     check_shape(config.get_text_config().to_dict(), job.settings)
     prompting = PROMPTINGS[job.settings.template](tokenizer)
