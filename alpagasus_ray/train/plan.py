@@ -80,6 +80,7 @@ class TrainingPlan:
             "parameters": self.shape.parameters,
             "trained_parameters": trained_parameters(self.shape, self.settings),
             "memory": self.memory.to_dict(),
+            "host_of_all_workers_gib": round(self.settings.workers * self.memory.host / GIB, 3),
             "gpu": {"name": self.gpu_name, **asdict(self.gpu), "usd_per_hour": self.usd_per_hour},
             "assumed_mfu": ASSUMED_MFU,
             "flops": self.flops,
@@ -132,7 +133,8 @@ class TrainingPlan:
         return f"{counted} counted by the model's tokenizer"
 
     def _memory_lines(self) -> list[tuple[str, str]]:
-        memory = self.memory
+        memory, workers = self.memory, self.settings.workers
+        together = f": {workers * memory.host / GIB:,.0f} for {workers} on one host" if workers > 1 else ""
         parts = [
             ("parameters", memory.parameters, ""),
             ("gradients", memory.gradients, ""),
@@ -142,7 +144,7 @@ class TrainingPlan:
             ("CUDA and NCCL", OVERHEAD_BYTES, " (assumed)"),
             ("all together", memory.total, f" of {self.gpu.memory_gib:g}"),
             ("before training", memory.loading + OVERHEAD_BYTES, ""),
-            ("host memory", memory.host, " (for each GPU; each worker loads the whole model)"),
+            ("host memory", memory.host, f" (for each GPU; each worker loads the whole model{together})"),
         ]
         head = [("memory per GPU", "    GiB")]
         return head + [(f"  {name}", f"{value / GIB:>7.2f}{note}") for name, value, note in parts]
