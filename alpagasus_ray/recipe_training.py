@@ -36,7 +36,8 @@ class TrainSettings(Section):
     """What waits in the hosts' memory instead of the GPUs': the optimizer's state (DeepSpeed), or parameters
     as well (FSDP2: with gradients and the optimizer's state)."""
     deepspeed_config: str | None = None
-    """A DeepSpeed JSON of one's own, laid over what this section says."""
+    """A DeepSpeed JSON of one's own, laid over what this section says; or the published settings of a size by
+    name: alpagasus-7b, alpagasus-13b, alpagasus-33b, alpagasus-65b."""
     workers: int = Field(2, ge=1)
     min_workers: int | None = Field(None, ge=1)
     """Elastic: where nodes are lost, training goes on from the last checkpoint with as few workers as these,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from alpagasus_ray.recipe import TOYWORLD, TrainSettings
 
 NUM_SAMPLES = 64
 SAMPLED_BYTES = 1 << 16
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+WEIGHT_INDEX = "model.safetensors.index.json"
+"""Says which of several files a tensor is in."""
 
 
 def check_base_model(model: str) -> None:
@@ -32,6 +36,27 @@ def check_base_model(model: str) -> None:
     for needed, what in (("config.json", "no Hugging Face model"), ("tokenizer_config.json", "no tokenizer")):
         if not (folder / needed).is_file():
             raise UserError(f"model {model}: {what} there ({needed} is missing)")
+
+
+def check_weights(model: str, folder: str) -> None:
+    """Raise UserError for a folder without weights, or without some of those that its index names.
+
+    `folder` is where the model's files are on this machine. Where there is none (a hub id), nothing is known.
+    """
+    here = Path(folder).expanduser()
+    if not here.is_dir():
+        return
+    if not any(path.suffix in WEIGHT_SUFFIXES for path in here.iterdir()):
+        raise UserError(f"model {model}: no weights are there (no .safetensors or .bin file)")
+    index = here / WEIGHT_INDEX
+    if not index.is_file():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"model {model}: {WEIGHT_INDEX} cannot be read ({error!r})") from error
+    if missing := sorted(name for name in files if not (here / str(name)).is_file()):
+        raise UserError(f"model {model}: {missing[0]} is missing, one of {len(files)} files of its weights")
 
 
 def base_model_file(run: RunDirectory, settings: TrainSettings, name: str) -> Path:

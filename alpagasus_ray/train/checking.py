@@ -11,7 +11,8 @@ from alpagasus_ray.corpus.row_forms import RejectedRowError, RowForm
 from alpagasus_ray.corpus.triplets import parse_triplet
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.base_models import torch_has_cuda
+from alpagasus_ray.train.base_models import check_weights, torch_has_cuda
+from alpagasus_ray.train.deepspeed_config import offloaded
 from alpagasus_ray.train.job import TrainJob
 from alpagasus_ray.train.memory import trained_parameters
 from alpagasus_ray.train.model_shape import shape_of
@@ -38,8 +39,13 @@ def worker_resource(settings: TrainSettings, resources: Mapping[str, float]) -> 
     return "GPU" if settings.accelerator == "gpu" or (settings.accelerator == "auto" and is_gpu) else "CPU"
 
 
-def check_cluster(settings: TrainSettings, resources: Mapping[str, float]) -> None:
-    """Raise UserError for what a cluster with these resources (Ray's) cannot do."""
+def check_cluster(
+    settings: TrainSettings, resources: Mapping[str, float], own: Mapping[str, Any] | None = None
+) -> None:
+    """Raise UserError for what a cluster with these resources (Ray's) cannot do.
+
+    `own` is the user's DeepSpeed JSON.
+    """
     resource = worker_resource(settings, resources)
     there = int(resources.get(resource, 0))
     wanted = settings.min_workers or settings.workers
@@ -49,10 +55,9 @@ def check_cluster(settings: TrainSettings, resources: Mapping[str, float]) -> No
             + (f"set --workers {there}, or add nodes" if there else "add nodes, or raise wait_for_nodes_s")
         )
     if resource == "CPU":
-        if settings.offload != "none":
-            raise UserError(
-                "train.offload moves memory from GPUs to the hosts, and here are no GPUs: leave it out"
-            )
+        if offloaded(settings, own or {}) != "none":
+            said = "train.offload" if settings.offload != "none" else "offloading in train.deepspeed_config"
+            raise UserError(f"{said} moves memory from GPUs to the hosts, and here are no GPUs: leave it out")
         return
     cards = sorted(name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR))
     if settings.precision == "bf16" and cards and WITHOUT_BF16.issuperset(cards):
@@ -69,18 +74,19 @@ def no_bf16_line(card: str) -> str:
 def check_inputs(job: TrainJob) -> str | None:
     """Raise UserError where base model, tokenizer and rows do not go together.
 
-    Returns one line on rows that will be set aside, None where there are none. Loads the tokenizer; the
-    weights are not touched.
+    Returns one line on rows that will be set aside, None where there are none. Loads the tokenizer; of
+    the weights it is seen that they are there.
     """
     # Imported here: it brings torch, which a run with nothing to train does not need.
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    from alpagasus_ray.train.models import load_tokenizer, source_here
+    from alpagasus_ray.train.models import load_config, load_tokenizer, source_here
 
     rows = read_rows(job)
     set_aside = check_rows(rows, job.row_form, job.settings)
+    config = load_config(job.model)
+    check_weights(job.model, source_here(job.model))
     tokenizer = load_tokenizer(job.model)
-    config = AutoConfig.from_pretrained(source_here(job.model))
     check_vocabulary(job.model, tokenizer, config.get_text_config().vocab_size)
     check_shape(config.get_text_config().to_dict(), job.settings)
     prompting = PROMPTINGS[job.settings.template](tokenizer)

@@ -80,11 +80,22 @@ def _save(
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(model.config, name, getattr(generation, name))
     model.generation_config = generation
+    again = _tied_names(model)
     model.save_pretrained(
         folder,
-        state_dict={name: tensor.to(dtype) for name, tensor in weights.items()},
+        state_dict={name: tensor.to(dtype) for name, tensor in weights.items() if name not in again},
         max_shard_size=MAX_SHARD_SIZE,
     )
     # save_pretrained writes the live model's dtype over the config's; these weights have another.
     model.config.dtype = dtype
     model.config.save_pretrained(folder)
+
+
+def _tied_names(model: torch.nn.Module) -> set[str]:
+    """Return the further names of parameters that have several (a head that is the embedding).
+
+    Gathered and converted by name, each would be written as a tensor of its own; who loads the folder ties
+    them again.
+    """
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return names - {name for name, _ in model.named_parameters()}

@@ -28,8 +28,8 @@ def fit_warning(
     room = gpu.memory_gib * GIB
     fitting = []
     for group in _remedies(settings):
-        needed = ((words, memory_with(changed).peak) for words, changed in group)
-        fitting += [f"{words} ({peak / GIB:.0f} GiB)" for words, peak in needed if peak <= room][:1]
+        needed = ((words, changed, memory_with(changed)) for words, changed in group)
+        fitting += [_told(*one) for one in needed if one[-1].peak <= room][:1]
     when = "while the model is loaded" if memory.peak > memory.total else "in training"
     told = f"{memory.peak / GIB:.0f} GiB {when} do not fit the {gpu.memory_gib:g} GiB of {name}: "
     if fitting:
@@ -38,6 +38,12 @@ def fit_warning(
         f"{told}none of a smaller micro_batch_size, activation_checkpointing, more workers, offload and lora "
         "is enough by itself; put several together, or name a larger --gpu"
     )
+
+
+def _told(words: str, changed: TrainSettings, memory: Memory) -> str:
+    """Return a remedy with what it takes on each GPU, and where it moves that to the hosts, what there."""
+    hosts = f", {changed.workers * memory.host / GIB:.0f} in the hosts" if changed.offload != "none" else ""
+    return f"{words} ({memory.peak / GIB:.0f} GiB{hosts})"
 
 
 def out_of_memory_line(settings: TrainSettings, where: str, when: str, on_gpu: bool) -> str:

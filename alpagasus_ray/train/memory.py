@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alpagasus_ray.recipe import TrainSettings
-from alpagasus_ray.train.deepspeed_config import deepspeed_config
+from alpagasus_ray.train.deepspeed_config import deepspeed_config, is_offloaded
 from alpagasus_ray.train.model_shape import ModelShape, target_names
 
 GIB = 2**30
@@ -52,9 +52,10 @@ class Memory:
     activations: float
     logits: float
     loading: float
-    """On each GPU before training: the whole model in float32; under FSDP2 its shards and one layer."""
+    """On each GPU before training: the whole model, in float32 or (DeepSpeed) as it computes; under FSDP2 its
+    shards and one layer, under ZeRO-3 its shards and one matrix."""
     host: float
-    """In the host's memory for each GPU: the whole model at least, while it is loaded."""
+    """In the host's memory for each GPU: the whole model in float32 at least, while it is loaded."""
 
     @property
     def total(self) -> float:
@@ -83,14 +84,13 @@ def memory_of(
     trained = trained_parameters(shape, settings)
     state = _STATES[settings.strategy](shape, settings, trained, own or {})
     whole = _weight_bytes(shape, settings) + FP32_BYTES * (trained if settings.lora else 0)
-    layer = FP32_BYTES * max(shape.layer_parameters, shape.embedding_parameters)
     return Memory(
         parameters=state.parameters,
         gradients=state.gradients,
         optimizer_state=state.optimizer,
         activations=_activation_bytes(shape, settings, largest.tokens),
         logits=LOGITS_BYTES * shape.vocabulary_size * largest.target_tokens,
-        loading=min(whole, state.held + layer) if settings.strategy == "fsdp" else whole,
+        loading=whole if state.held is None else min(whole, state.held),
         host=max(state.host, whole),
     )
 
@@ -108,8 +108,8 @@ class _State:
     gradients: float
     optimizer: float
     host: float = 0.0
-    held: float = 0.0
-    """FSDP2: the parameters between two steps."""
+    held: float | None = None
+    """What is on the GPU at the most while the model is brought there; None: the whole model in float32."""
 
 
 def _weight_bytes(shape: ModelShape, settings: TrainSettings) -> float:
@@ -160,9 +160,10 @@ def _fsdp(shape: ModelShape, settings: TrainSettings, trained: int, own: Mapping
     working, reduced = width * min(gathered, shape.parameters), (width + FP32_BYTES) * group
     if not reshards:
         reduced += FP32_BYTES * trained
+    layer = FP32_BYTES * max(shape.layer_parameters, shape.embedding_parameters)
     if settings.offload == "parameters":
-        return _State(whole + working, reduced, 0.0, sharded + gradients + optimizer, whole)
-    return _State(whole + sharded + working, gradients + reduced, optimizer, held=whole + sharded)
+        return _State(whole + working, reduced, 0.0, sharded + gradients + optimizer, whole + layer)
+    return _State(whole + sharded + working, gradients + reduced, optimizer, held=whole + sharded + layer)
 
 
 def _deepspeed(shape: ModelShape, settings: TrainSettings, trained: int, own: Mapping[str, Any]) -> _State:
@@ -176,20 +177,17 @@ def _deepspeed(shape: ModelShape, settings: TrainSettings, trained: int, own: Ma
     bucket = width * min(zero.get("reduce_bucket_size", REDUCE_BUCKET), trained)
     gradients: float = width * trained / (workers if stage >= 2 else 1)
     optimizer = (FP32_BYTES + ADAM_BYTES) * trained / workers
-    host = live = 0.0
+    host = live = sharding = 0.0
     if stage == 3:
         parameters /= workers
+        sharding = width * max(shape.embedding_parameters, shape.largest_linear_parameters)
         live = width * min(zero.get("stage3_max_live_parameters", LIVE_PARAMETERS), shape.parameters)
-        if _is_offloaded(zero, "offload_param"):
+        if is_offloaded(zero, "offload_param"):
             host, parameters = host + parameters, 0.0
-    if _is_offloaded(zero, "offload_optimizer"):
+    if is_offloaded(zero, "offload_optimizer"):
         host, optimizer = host + optimizer + FP32_BYTES * trained / workers, 0.0
         gradients = gradients if stage == 1 else 0.0
-    return _State(parameters + live, gradients + bucket, optimizer, host)
-
-
-def _is_offloaded(zero: Mapping[str, Any], part: str) -> bool:
-    return bool((zero.get(part) or {}).get("device", "none") != "none")
+    return _State(parameters + live, gradients + bucket, optimizer, host, held=parameters + sharding)
 
 
 _STATES = {"single": _single, "fsdp": _fsdp, "deepspeed": _deepspeed}

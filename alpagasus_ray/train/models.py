@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.model_sources import local_folder
@@ -16,6 +16,18 @@ PAD_TOKEN = "[PAD]"
 def source_here(model: str) -> str:
     """Return what transformers can load: a folder, or a hub id as it stands; an address is fetched, once."""
     return local_folder(model) if "://" in model else model
+
+
+def load_config(model: str) -> Any:
+    """Return a language model's configuration; raises UserError for one that transformers does not know."""
+    try:
+        config = AutoConfig.from_pretrained(source_here(model))
+        config.get_text_config().vocab_size  # noqa: B018 - other models have none
+    except (
+        Exception
+    ) as error:  # a config.json may say anything, and each model class checks it in its own way
+        raise UserError(f"{model}: config.json is no language model's ({_first_line(error)})") from error
+    return config
 
 
 def load_tokenizer(model: str) -> Any:

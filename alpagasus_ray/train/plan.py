@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from alpagasus_ray.artifacts import RunDirectory
@@ -13,7 +14,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import Recipe, TrainSettings
 from alpagasus_ray.train.base_models import base_model_file
 from alpagasus_ray.train.checking import check_rows
-from alpagasus_ray.train.deepspeed_config import read_deepspeed_config
+from alpagasus_ray.train.deepspeed_config import deepspeed_config, offloaded, read_deepspeed_config
 from alpagasus_ray.train.fitting import fit_warning
 from alpagasus_ray.train.flops import token_flops
 from alpagasus_ray.train.gpus import GPUS_AS_OF, Gpu, gpu_named
@@ -43,6 +44,8 @@ class TrainingPlan:
     usd_per_hour: float
     warning: str | None
     """One line, where it does not fit."""
+    deepspeed: Mapping[str, Any] = field(default_factory=dict)
+    """The user's own DeepSpeed JSON, which has the last word on stage and offload."""
 
     @property
     def steps(self) -> int:
@@ -77,6 +80,7 @@ class TrainingPlan:
             "parameters": self.shape.parameters,
             "trained_parameters": trained_parameters(self.shape, self.settings),
             "memory": self.memory.to_dict(),
+            "host_of_all_workers_gib": round(self.settings.workers * self.memory.host / GIB, 3),
             "gpu": {"name": self.gpu_name, **asdict(self.gpu), "usd_per_hour": self.usd_per_hour},
             "assumed_mfu": ASSUMED_MFU,
             "flops": self.flops,
@@ -90,8 +94,10 @@ class TrainingPlan:
         settings, work = self.settings, self.work
         lora = "" if settings.lora is None else f", LoRA rank {settings.lora.rank}"
         quantized = ", NF4" if settings.lora is not None and settings.lora.quantization == "nf4" else ""
-        stage = f" ZeRO-{settings.zero_stage}" if settings.strategy == "deepspeed" else ""
-        offload = "" if settings.offload == "none" else f", {settings.offload} offloaded"
+        zero = deepspeed_config(settings, self.deepspeed)["zero_optimization"]
+        stage = f" ZeRO-{zero['stage']}" if settings.strategy == "deepspeed" else ""
+        word = offloaded(settings, self.deepspeed)
+        offload = "" if word == "none" else f", {word} offloaded"
         how = f"{settings.strategy}{stage}, {settings.precision}{lora}{quantized}{offload}"
         trained = trained_parameters(self.shape, settings)
         what = "packs" if work.is_packed else "rows"
@@ -127,7 +133,8 @@ class TrainingPlan:
         return f"{counted} counted by the model's tokenizer"
 
     def _memory_lines(self) -> list[tuple[str, str]]:
-        memory = self.memory
+        memory, workers = self.memory, self.settings.workers
+        together = f": {workers * memory.host / GIB:,.0f} for {workers} on one host" if workers > 1 else ""
         parts = [
             ("parameters", memory.parameters, ""),
             ("gradients", memory.gradients, ""),
@@ -137,14 +144,18 @@ class TrainingPlan:
             ("CUDA and NCCL", OVERHEAD_BYTES, " (assumed)"),
             ("all together", memory.total, f" of {self.gpu.memory_gib:g}"),
             ("before training", memory.loading + OVERHEAD_BYTES, ""),
-            ("host memory", memory.host, " (for each GPU; each worker loads the whole model)"),
+            ("host memory", memory.host, f" (for each GPU; each worker loads the whole model{together})"),
         ]
         head = [("memory per GPU", "    GiB")]
         return head + [(f"  {name}", f"{value / GIB:>7.2f}{note}") for name, value, note in parts]
 
     def _time_by(self) -> str:
         peak = self.gpu.peak_flops(self.settings) / 1e12
-        slower = "" if self.settings.offload == "none" else "; what is offloaded travels besides"
+        slower = (
+            ""
+            if offloaded(self.settings, self.deepspeed) == "none"
+            else "; what is offloaded travels besides"
+        )
         return (
             f"{self.flops:.2e} FLOPs at {ASSUMED_MFU:.0%} of {peak:g} TFLOP/s assumed, "
             f"loading and export besides{slower}"
@@ -182,7 +193,7 @@ def plan_training(
     if usd_per_hour is not None and not usd_per_hour >= 0:
         raise UserError(f"--gpu-usd-per-hour {usd_per_hour}: a price is 0 or more")
     settings = recipe.train
-    own = read_deepspeed_config(settings.deepspeed_config)
+    own = read_deepspeed_config(settings)
     shape = read_model_shape(base_model_file(run, settings, "config.json"))
     tokenizer = planning_tokenizer(run, settings)
     rows, form = _rows(run, arm)
@@ -205,6 +216,7 @@ def plan_training(
         gpu=gpu,
         usd_per_hour=gpu.usd_per_hour if usd_per_hour is None else usd_per_hour,
         warning=fit_warning(settings, gpu_name, gpu, memory_with),
+        deepspeed=own,
     )
 
 

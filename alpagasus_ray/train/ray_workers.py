@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.storage import Storage, last_part
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage
+from alpagasus_ray.train.devices import NO_GPUS
 from alpagasus_ray.train.fitting import out_of_memory_line
 from alpagasus_ray.train.job import ERROR_FILE, METRICS_FILE, LoneWorkerError, TrainJob, backend
 from alpagasus_ray.train.job_files import records_here, written_here
@@ -72,7 +73,7 @@ def fit(
     elastic = (settings.min_workers or settings.workers, settings.workers)
     trainer = TorchTrainer(
         _train_on_worker,
-        train_loop_config={"job": job, "is_streamed": bool(datasets)},
+        train_loop_config={"job": job, "is_streamed": bool(datasets), "use_gpu": use_gpu},
         datasets=datasets,
         dataset_config=every_worker_gets_all(),
         torch_config=TorchConfig(backend=backend(use_gpu)),
@@ -88,6 +89,7 @@ def fit(
             storage_filesystem=None if storage.is_local else storage.filesystem,
             failure_config=FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=max(1, settings.keep_checkpoints)),
+            worker_runtime_env=None if use_gpu else {"env_vars": dict(NO_GPUS)},
         ),
     )
     try:
@@ -155,7 +157,8 @@ def _train_on_worker(config: dict[str, Any]) -> None:
             written_here(job, is_first=is_first) as job_here,
             latest.as_directory() if latest is not None else nullcontext() as folder,
         ):
-            run_worker(job_here, Path(folder) if folder else None, *surroundings)
+            last = Path(folder) if folder else None
+            run_worker(job_here, last, *surroundings, use_gpu=config["use_gpu"])
     except LoneWorkerError as error:
         home.write_text(ERROR_FILE, str(error))
         if ray.train.get_context().get_world_size() > 1:

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from alpagasus_ray.text_files import read_text
 from alpagasus_ray.train.attempts import attempt_settings
 from alpagasus_ray.train.base_models import fingerprint
 from alpagasus_ray.train.checking import check_inputs
+from alpagasus_ray.train.deepspeed_config import checked_deepspeed_config, read_deepspeed_config
+from alpagasus_ray.train.devices import hide_gpus, wants_gpu
 from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.job import TrainJob, backend
 from alpagasus_ray.train.job_files import written_here
@@ -39,19 +42,26 @@ ATTEMPT_FILE = "attempt.json"
 
 def run(job: TrainJob, checkpoints: Path) -> None:
     """Train as one of torchrun's workers, from the last checkpoint where there is one."""
-    is_cuda = torch.cuda.is_available()
-    if is_cuda:
+    use_gpu = wants_gpu(job.settings)
+    if use_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group(backend(is_cuda))
+    else:
+        hide_gpus()
+    dist.init_process_group(backend(use_gpu))
+    keep = job.settings.keep_checkpoints
     try:
         with written_here(job, is_first=dist.get_rank() == 0) as job_here:
             last = max(checkpoints.glob(f"{STEP}*"), default=None)
-            run_worker(job_here, last, partial(_checkpoint, checkpoints))
+            run_worker(job_here, last, partial(_checkpoint, checkpoints, max(1, keep)), use_gpu=use_gpu)
+        if (
+            dist.get_rank() == 0
+        ):  # not before the model is written: until then a kill would mean to begin anew
+            _keep(checkpoints, keep)
     finally:
         dist.destroy_process_group()
 
 
-def _checkpoint(checkpoints: Path, metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:
+def _checkpoint(checkpoints: Path, keep: int, metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:
     """Give all workers one folder to fill; it is the last checkpoint when all of them have."""
     folder = checkpoints / PARTIAL
     if dist.get_rank() == 0:
@@ -61,12 +71,42 @@ def _checkpoint(checkpoints: Path, metrics: StepMetrics, fill: Callable[[Path], 
     fill(folder)()
     dist.barrier()
     if dist.get_rank() == 0:
-        before = list(checkpoints.glob(f"{STEP}*"))
         folder.rename(checkpoints / f"{STEP}{metrics.step:09d}")
-        for one in before:  # killed in between, it leaves two, of which the newer counts
-            one.rename(checkpoints / PARTIAL)
-            shutil.rmtree(checkpoints / PARTIAL)
+        _keep(checkpoints, keep)  # killed in between, it leaves one more, of which the newest counts
     dist.barrier()
+
+
+def _keep(checkpoints: Path, count: int) -> None:
+    """Remove all but the newest checkpoints; half removed, none has a checkpoint's name."""
+    for one in sorted(checkpoints.glob(f"{STEP}*"), reverse=True)[count:]:
+        one.rename(checkpoints / PARTIAL)
+        shutil.rmtree(checkpoints / PARTIAL)
+
+
+def with_all_workers(job: TrainJob, world_size: int) -> TrainJob:
+    """Return the job with as many workers as torchrun has started, `world_size`.
+
+    Raises UserError where the job says another number, and where its strategy is for one process.
+    """
+    settings = job.settings
+    if settings.strategy == "single" and world_size > 1:
+        raise UserError(
+            f"strategy single is one process and torchrun has started {world_size}, which would all write to "
+            "one place: start one, or set strategy to fsdp or deepspeed"
+        )
+    if "workers" in settings.model_fields_set and settings.workers != world_size:
+        raise UserError(
+            f"the job's settings say {settings.workers} workers and torchrun has started {world_size}: leave "
+            f"workers out, or start {settings.workers}"
+        )
+    return replace(job, settings=settings.model_copy(update={"workers": world_size}))
+
+
+def _with_deepspeed(job: TrainJob) -> TrainJob:
+    """Return the job with its DeepSpeed configuration looked at, or read where the settings name one."""
+    if job.deepspeed:
+        return replace(job, deepspeed=checked_deepspeed_config(job.deepspeed, job.settings, "deepspeed"))
+    return replace(job, deepspeed=read_deepspeed_config(job.settings))
 
 
 def _check_attempt(job: TrainJob, checkpoints: Path, rank: int) -> None:
@@ -97,6 +137,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         job = TrainJob.from_json(args.job.read_text(encoding="utf-8"))
+        job = _with_deepspeed(with_all_workers(job, int(os.environ["WORLD_SIZE"])))
         check_trackers(job.settings.trackers)
         rank = int(os.environ["RANK"])
         _check_attempt(job, args.checkpoints, rank)

@@ -37,7 +37,7 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
     """
     rows = run.require(run.arm(arm), f"select --arm {arm}")
     model, base = base_model(run, recipe)
-    own = read_deepspeed_config(recipe.train.deepspeed_config)
+    own = read_deepspeed_config(recipe.train)
     settings = {**recipe.train.shapes_result(), "base_model": base, **({"deepspeed": own} if own else {})}
     row_form = RowForm.from_json(rows.details.get("row_form"))
     folder, train_file = run.child_uri(run.model(arm)), run.child_uri(f"{run.arm(arm)}/train.json")
@@ -86,7 +86,7 @@ def _check(
     set_aside = check_inputs(job)
     wanted = job.settings.min_workers or job.settings.workers
     needed = {worker_resource(job.settings, session.connect()): float(wanted)}
-    check_cluster(job.settings, session.wait_for(needed, console.say))
+    check_cluster(job.settings, session.wait_for(needed, console.say), job.deepspeed)
     check_shared(run, "--run-dir")
     if set_aside:
         console.say(f"train: {set_aside}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.train.adapters import quantization_config, with_adapter
-from alpagasus_ray.train.checking import no_bf16_line
+from alpagasus_ray.train.devices import device_of, wants_gpu
 from alpagasus_ray.train.engines.base import Engine, Written
 from alpagasus_ray.train.engines.deepspeed import DeepSpeedEngine
 from alpagasus_ray.train.engines.fsdp2 import Fsdp2Engine
@@ -50,18 +49,20 @@ def run_worker(
     on_step: Callable[[StepMetrics], None] = lambda _: None,
     wants_checkpoint: Callable[[], bool] = never,
     tables: Iterable[pa.Table] | None = None,
+    use_gpu: bool | None = None,
 ) -> None:
     """Train one arm as one of the workers; the first worker exports the model at the end.
 
     torch.distributed is initialised by the caller where the strategy needs it. `checkpoint` is the
     folder to go on from. `on_step` is called on the first worker after each step, `wants_checkpoint` asked on
     all of them for a checkpoint out of turn. `tables` are all of the arm's rows in tokens, in their order
-    (token_table.SCHEMA); None: the worker makes them by itself.
+    (token_table.SCHEMA); None: the worker makes them by itself. `use_gpu` was decided where the worker
+    was placed (None: as the recipe says and torch finds, devices.wants_gpu).
     """
     settings = job.settings
     torch.set_num_threads(settings.threads_per_worker)
     torch.manual_seed(settings.seed)
-    device = _device(settings.precision)
+    device = device_of(wants_gpu(settings) if use_gpu is None else use_gpu, settings.precision)
     with _alone():
         tokenizer = load_tokenizer(job.model)
         rows = _rows(job, tokenised_arm(job, tokenizer) if tables is None else tables)
@@ -155,12 +156,3 @@ def model_to_train(job: TrainJob, tokenizer: Any) -> Any:
     """Return the base model, with new adapters and in 4 bits where the recipe says so."""
     model = load_model(job.model, tokenizer, quantization_config(job.settings))
     return model if job.settings.lora is None else with_adapter(model, job.settings.lora)
-
-
-def _device(precision: str) -> torch.device:
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise LoneWorkerError(no_bf16_line(torch.cuda.get_device_name(device)))
-    return device

@@ -68,8 +68,16 @@ def curve(folder: str, checkpoint: Path | None = None, **how: Any) -> dict[str, 
         "losses": [metrics.loss for metrics in steps],
         "validation": [loss for metrics in steps if (loss := metrics.validation_loss) is not None],
         "tensors": sorted(weights),
+        "stored": _stored_bytes(checkpoint),
         "sum": float(sum(tensor.double().abs().sum() for tensor in weights.values())),
     }
+
+
+def _stored_bytes(checkpoint: Path | None) -> int:
+    """Return how large a checkpoint is, all workers' shards together."""
+    if checkpoint is None:
+        return 0
+    return sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from alpagasus_ray.corpus.toyworld import generate_rows
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import TrainSettings
 from alpagasus_ray.train import checking
+from alpagasus_ray.train.base_models import check_weights
 from alpagasus_ray.train.checking import check_cluster, check_inputs, check_rows, check_shape, worker_resource
 from alpagasus_ray.train.job import TrainJob
 
@@ -144,6 +145,41 @@ def changed_json(file: Path, **values: Any) -> None:
 def test_a_sound_model_and_rows_pass(base: Path) -> None:
     assert check(base) is None
     assert "1 (output is empty)" in str(check(base, [*ROWS, {**ROWS[0], "output": ""}]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{}",
+        "[]",
+        "{",
+        '{"model_type": "nobody"}',
+        '{"model_type": "vit"}',
+        '{"model_type": "llama", "hidden_size": "wide"}',
+    ],
+)
+def test_a_config_of_no_language_model_is_told(base: Path, config: str) -> None:
+    (base / "config.json").write_text(config)
+    assert "config.json is no language model's" in refused(base)
+
+
+@pytest.mark.slow
+def test_a_folder_without_weights_is_told(base: Path) -> None:
+    (base / "model.safetensors").rename(base / "model-00001-of-00002.safetensors")
+    parts = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    index = base / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": parts}))
+    assert "model-00002-of-00002.safetensors is missing, one of 2 files" in refused(base)
+    index.write_text(json.dumps({"weight_map": {"a": parts["a"]}}))
+    assert check(base) is None
+    index.unlink()
+    (base / "model-00001-of-00002.safetensors").rename(base / "weights.txt")
+    assert "no weights are there" in refused(base)
+
+
+def test_of_a_hub_name_it_is_not_known_what_weights_there_are() -> None:
+    check_weights("nobody/nothing", "nobody/nothing")
 
 
 @pytest.mark.slow

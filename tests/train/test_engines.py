@@ -25,6 +25,7 @@ TWO_WORKERS: list[dict[str, Any]] = [
     {"strategy": "deepspeed", "zero_stage": 2, "micro_batch_size": 1},
     {"strategy": "deepspeed", "zero_stage": 3, "micro_batch_size": 2, "packing": True},
     {"strategy": "fsdp", "lora": LORA},
+    {"strategy": "deepspeed", "zero_stage": 2, "lora": LORA},
     {"strategy": "deepspeed", "zero_stage": 3, "lora": LORA},
     {"strategy": "fsdp", "lora": IN_4_BITS},
     {"strategy": "deepspeed", "own": {"zero_optimization": {"stage": 3}}},
@@ -78,6 +79,29 @@ def test_who_goes_on_from_a_checkpoint_sees_the_same_losses_to_the_bit(
     assert together[f"{name} resumed"]["losses"] == together[name]["losses"][STEPS // 2 :]
     assert together[f"{name} resumed"]["validation"] == together[name]["validation"][1:]
     assert together[f"{name} resumed"]["sum"] == together[name]["sum"]
+
+
+@pytest.mark.parametrize("how", [how for how in TWO_WORKERS if how.get("lora") == LORA], ids=json.dumps)
+def test_a_checkpoint_of_adapters_leaves_the_frozen_base_out(
+    together: dict[str, Any], tiny_model: Path, how: dict[str, Any]
+) -> None:
+    """Adapters of rank 8 and their moments are smaller than this model; a base inside would not be."""
+    assert 0 < together[json.dumps(how)]["stored"] < base_bytes(tiny_model)
+
+
+@pytest.mark.parametrize("lora", [LORA, IN_4_BITS], ids=json.dumps)
+def test_one_process_goes_on_from_adapters_alone_to_the_same_losses(
+    alone: dict[str, dict[str, Any]], tiny_model: Path, tmp_path: Path, lora: dict[str, Any]
+) -> None:
+    how = {"strategy": "single", "workers": 1, "micro_batch_size": 8, "lora": lora}
+    first, second = (curve(str(tiny_model), tmp_path / "checkpoint", **how) for _ in range(2))
+    assert first["losses"] == alone[json.dumps(lora)]["losses"]
+    assert second["losses"] == first["losses"][STEPS // 2 :] and second["sum"] == first["sum"]
+    assert 0 < first["stored"] < base_bytes(tiny_model)
+
+
+def base_bytes(folder: Path) -> int:
+    return (folder / "model.safetensors").stat().st_size
 
 
 def test_deepspeed_says_whose_checkpoint_it_cannot_take(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from alpagasus_ray.corpus.template import render_prompt
@@ -48,13 +51,13 @@ class Trained:
             }
         )
         built: list[Any] = []
-        make = ENGINES["single"]
+        make = ENGINES[settings.strategy]
 
         def keep(*args: Any) -> Any:
             built.append(make(*args))
             return built[-1]
 
-        monkeypatch.setitem(ENGINES, "single", keep)
+        monkeypatch.setitem(ENGINES, settings.strategy, keep)
         run_worker(TrainJob(str(base), str(folder / "train.json"), str(self.folder), settings), None, forget)
         self.model = built[0].model
 
@@ -103,6 +106,36 @@ def test_bf16_is_written_and_said_as_bf16(
     trained = Trained(tiny_model, tmp_path, monkeypatch, precision="bf16")
     assert json.loads((trained.folder / "config.json").read_text())["dtype"] == "bfloat16"
     assert {tensor.dtype for tensor in trained.loaded()[0].state_dict().values()} == {torch.bfloat16}
+
+
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group_of_one")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("strategy", ["single", "fsdp"])
+def test_a_head_that_is_the_embedding_is_written_once(
+    strategy: str, precision: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    base.lm_head.weight, base.config.tie_word_embeddings = base.model.embed_tokens.weight, True
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    how = {"strategy": strategy, "precision": precision}
+    trained = Trained(tmp_path / "base", tmp_path, monkeypatch, **how)
+    with safe_open(trained.folder / "model.safetensors", "pt") as file:
+        assert "model.embed_tokens.weight" in file.keys() and "lm_head.weight" not in file.keys()  # noqa: SIM118
+    model, _ = trained.loaded()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert not torch.equal(model.lm_head.weight, base.lm_head.weight.to(model.dtype))
+    if precision == "fp32":
+        both = zip(logits_of(model, tokenizer), logits_of(trained.model, tokenizer), strict=True)
+        assert all(torch.equal(one, other) for one, other in both)
 
 
 def test_it_answers_greedily_whatever_the_base_model_did(

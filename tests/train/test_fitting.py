@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -45,11 +46,20 @@ def test_what_is_advised_fits() -> None:
 
 
 def test_a_model_that_fits_in_training_but_not_while_it_is_loaded_is_told_apart() -> None:
-    wanted: dict[str, Any] = {"workers": 64, "activation_checkpointing": True}
-    told = warning(LLAMA_70B, "h100", strategy="deepspeed", zero_stage=3, **wanted)
-    assert told is not None and "while the model is loaded" in told
-    assert warning(LLAMA_70B, "h100", **wanted) is None, "FSDP2 loads it layer by layer"
-    assert "nf4" in told and "--workers 128" not in told
+    memory = Memory(10 * GIB, GIB, GIB, GIB, GIB, loading=90 * GIB, host=90 * GIB)
+    told = fit_warning(TrainSettings(), "h100", gpu_named("h100"), lambda _: memory)
+    assert told is not None and "92 GiB while the model is loaded do not fit" in told
+
+
+@pytest.mark.parametrize("how", [{}, {"strategy": "deepspeed", "zero_stage": 3}])
+def test_a_model_that_is_sharded_as_it_is_loaded_fits_where_its_shards_do(how: dict[str, Any]) -> None:
+    assert warning(LLAMA_70B, "h100", workers=64, activation_checkpointing=True, **how) is None
+
+
+def test_what_goes_to_the_hosts_is_told_for_all_workers() -> None:
+    told = warning(LLAMA_7B, "a100-40", workers=4)
+    assert told is not None
+    assert re.search(r"train\.offload=parameters \(\d+ GiB, 100 in the hosts\)", told), told
 
 
 def test_no_advice_is_given_that_a_recipe_refuses() -> None:

@@ -57,7 +57,7 @@ OBSERVED_ELSEWHERE = {
     "zero_stage": "test_engines.py::test_two_workers_see_the_losses_of_one",
     "offload": "test_deepspeed_config.py::test_what_is_offloaded",
     "deepspeed_config": "test_deepspeed_config.py::test_a_file_for_the_hugging_face_trainer_serves",
-    "accelerator": "test_checking.py::test_gpus_that_come_when_they_are_asked_for_have_to_be_wanted",
+    "accelerator": "test_devices.py::test_a_worker_on_cpus_leaves_the_cards_alone",
     "workers": "test_training.py::test_two_workers_shard_the_model_and_export_what_transformers_loads",
     "min_workers": ELASTIC,
     "resize_every_s": ELASTIC,

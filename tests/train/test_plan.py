@@ -101,6 +101,10 @@ def test_json_holds_the_same(run: RunDirectory, model: Path) -> None:
     assert told["memory"]["optimizer_state_gib"] == pytest.approx(8 * 6_738_415_616 / 4 / 2**30, abs=0.01)
     assert told["cost_usd"] == pytest.approx(made.duration_s / 3600 * 4 * 6.88, abs=1e-3)
     assert told["warning"] is None
+    assert told["host_of_all_workers_gib"] == pytest.approx(4 * told["memory"]["host_gib"], abs=0.01)
+    assert (
+        f"loads the whole model: {told['host_of_all_workers_gib']:,.0f} for 4 on one host" in made.to_text()
+    )
 
 
 def test_what_does_not_fit_is_told_in_one_line(run: RunDirectory, model: Path) -> None:
@@ -122,6 +126,9 @@ def test_lora_and_zero_are_named(run: RunDirectory, model: Path) -> None:
     assert "LoRA rank 8, NF4" in made.to_text() and "4,194,304 trained" in made.to_text()
     zero = planned(run, model, "h100", strategy="deepspeed", zero_stage=3, offload="parameters")
     assert "deepspeed ZeRO-3" in zero.to_text() and "travels besides" in zero.to_text()
+    named = planned(run, model, "h100", strategy="deepspeed", deepspeed_config="alpagasus-33b")
+    assert "deepspeed ZeRO-3, bf16, parameters offloaded" in named.to_text()
+    assert "travels besides" in named.to_text()
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "tokenizer_config.json"])

@@ -15,7 +15,7 @@ import pytest
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.recipe import Recipe, TrainSettings
 from alpagasus_ray.train.job import SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.metrics import read_metrics
 
@@ -35,6 +35,7 @@ def test_a_killed_worker_ends_it_and_one_worker_alone_goes_on_to_the_losses_of_t
     selected_run: RunDirectory, train_recipe: Recipe, tiny_model: Path, tmp_path: Path
 ) -> None:
     settings = train_recipe.train.model_copy(update={"epochs": 5, "checkpoint_every_steps": 4})
+    settings = settings.model_copy(update={"keep_checkpoints": 2})
     folders = whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in folders:
         (folder / "model").mkdir(parents=True)
@@ -48,6 +49,8 @@ def test_a_killed_worker_ends_it_and_one_worker_alone_goes_on_to_the_losses_of_t
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(losses(whole)) == 20 and losses(whole)[-1] < losses(whole)[0] - 0.5
     assert (whole / "model/model.safetensors").exists() and (whole / "model/tokenizer.json").exists()
+    kept = {path.name for path in (whole / "checkpoints").glob("step-*")}
+    assert kept == {"step-000000016", "step-000000020"}, "keep_checkpoints"
 
     with subprocess.Popen(command(broken / "job.json", broken / "checkpoints"), stderr=-1) as torchrun:
         until_s = time.monotonic() + 300
@@ -57,14 +60,19 @@ def test_a_killed_worker_ends_it_and_one_worker_alone_goes_on_to_the_losses_of_t
         random.choice(psutil.Process(torchrun.pid).children()).kill()
         torchrun.communicate(timeout=100)
     assert torchrun.returncode != 0 and not (broken / "model/model.safetensors").exists()
-    other = settings.model_copy(update={"learning_rate": 2e-3})
+    told = run(broken / "job.json", broken / "checkpoints", workers=1)
+    assert "say 2 workers and torchrun has started 1: leave workers out" in told.stderr
+    alone = settings.model_copy(update={"workers": 1, "keep_checkpoints": 0})
+    other = alone.model_copy(update={"learning_rate": 2e-3})
     out = str(broken / "model")
     (tmp_path / "other.json").write_text(TrainJob(str(tiny_model), rows, out, other).to_json())
     refused = run(tmp_path / "other.json", broken / "checkpoints", workers=1)
     assert "holds the checkpoints of a training with another learning_rate" in refused.stderr
 
-    done = run(broken / "job.json", broken / "checkpoints", workers=1)
+    (tmp_path / "alone.json").write_text(TrainJob(str(tiny_model), rows, out, alone).to_json())
+    done = run(tmp_path / "alone.json", broken / "checkpoints", workers=1)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert not list((broken / "checkpoints").glob("step-*")), "none is to stay when the model is done"
     summary = json.loads((broken / "model" / SUMMARY_FILE).read_text())
     assert summary["resumed_from_step"] in (8, 12, 16) and summary["world_size"] == 1
     assert losses(broken) == pytest.approx(losses(whole), abs=1e-4)
@@ -80,6 +88,23 @@ def test_what_would_stop_a_training_is_one_line_before_it_begins(
     done = run(tmp_path / "job.json", tmp_path / "checkpoints")
     assert done.returncode != 0 and "alpagasus_ray/train/" not in done.stderr, "no traceback of ours"
     assert "alpagasus: the arm has 64 rows to train on and a global batch takes 65" in done.stderr
+
+
+@pytest.mark.slow
+def test_workers_are_those_that_torchrun_has_started() -> None:
+    from alpagasus_ray.train.torchrun import with_all_workers
+
+    def job(**settings: object) -> TrainJob:
+        return TrainJob("base", "train.json", "out", TrainSettings.model_validate(settings))
+
+    assert with_all_workers(job(), 8).settings.workers == 8, "left out, they are counted"
+    assert with_all_workers(job(workers=8), 8).settings.workers == 8
+    with pytest.raises(UserError, match=r"say 8 workers and torchrun has started 4"):
+        with_all_workers(job(workers=8), 4)
+    alone = job(strategy="single", workers=1)
+    assert with_all_workers(alone, 1).settings.workers == 1
+    with pytest.raises(UserError, match=r"single is one process and torchrun has started 2"):
+        with_all_workers(alone, 2)
 
 
 @pytest.mark.parametrize("form", [ALPACA, RowForm("chat"), ALPACA.with_columns({"instruction": "prompt"})])

@@ -135,6 +135,7 @@ def kill_a_worker(cluster: Cluster, run: RunDirectory, *flags: str) -> tuple[int
             time.sleep(0.02)
         workers = cluster.workers("RayTrainWorker")
         assert len(workers) == 2
+        assert {one.environ().get("CUDA_VISIBLE_DEVICES") for one in workers} == {""}, "a card is another's"
         random.choice(workers).kill()
         _, out = driver.communicate(timeout=400)
     return driver.returncode, out

@@ -45,8 +45,17 @@ class DeepSpeedEngine:
         config = deepspeed_config(settings, own or {})
         self._stage = int(config["zero_optimization"]["stage"])  # a JSON of one's own has the last word
         self._max_gradient_norm = settings.max_gradient_norm
+        self._is_whole = settings.lora is None  # else the base's weights are there already: adapters are kept
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
-        model.to(device)
+        _cast(model, torch.bfloat16 if config["bf16"]["enabled"] else torch.float32)
+        if self._stage == 3:
+            # One parameter after the other goes to the device, and a shard of it stays: the whole model may
+            # have no room there.
+            deepspeed.zero.Init(module=model, config_dict_or_path=config)
+            for buffer in model.buffers():
+                buffer.data = buffer.data.to(device)
+        else:
+            model.to(device)
         self.model, self._optimizer, _, _ = deepspeed.initialize(
             model=model,
             optimizer=build_optimizer(model, settings),
@@ -84,7 +93,13 @@ class DeepSpeedEngine:
     def save(self, folder: Path, state: dict[str, Any]) -> Written:
         """Write this worker's part; the folder may be one of each worker's own, to be merged later."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_checkpoint(str(folder), tag=TAG, client_state={"loop": state}, save_latest=False)
+        self.model.save_checkpoint(
+            str(folder),
+            tag=TAG,
+            client_state={"loop": state},
+            save_latest=False,
+            exclude_frozen_parameters=not self._is_whole,
+        )
         if self.rank == 0:
             (folder / SHARDING_FILE).write_text(json.dumps(self._sharding), encoding="utf-8")
         return nothing_left
@@ -101,7 +116,7 @@ class DeepSpeedEngine:
                 "DeepSpeed goes on with those alone: set them back, or remove the checkpoints (strategy fsdp "
                 "can change its workers)"
             )
-        _, stored = self.model.load_checkpoint(str(folder), tag=TAG)
+        _, stored = self.model.load_checkpoint(str(folder), tag=TAG, load_module_strict=self._is_whole)
         loop_state: dict[str, Any] = stored["loop"]
         return loop_state
 
@@ -120,3 +135,9 @@ class DeepSpeedEngine:
                 if self.rank == 0:
                     weights[name] = parameter.detach().cpu().clone()
         return weights
+
+
+def _cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Hold parameters in what is computed with, as DeepSpeed will; buffers stay as exact as they are."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)

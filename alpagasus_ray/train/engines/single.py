@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from alpagasus_ray.recipe import TrainSettings
+from alpagasus_ray.train.adapters import adapter_weights
 from alpagasus_ray.train.engines.base import (
     Written,
     build_optimizer,
@@ -32,6 +33,7 @@ class SingleEngine:
             self.model.gradient_checkpointing_enable()
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
         self.optimizer = build_optimizer(self.model, settings)
+        self._is_whole = settings.lora is None  # else the base's weights are there already: adapters are kept
         self.model.train()
 
     def backward(self, batch: dict[str, torch.Tensor], num_target_tokens: int, is_last: bool) -> float:
@@ -57,14 +59,17 @@ class SingleEngine:
     def save(self, folder: Path, state: dict[str, Any]) -> Written:
         """Write model, optimizer and the loop's state."""
         folder.mkdir(parents=True, exist_ok=True)
-        stored = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "loop": state}
+        weights = self.model.state_dict()
+        if not self._is_whole:
+            weights = adapter_weights(weights)
+        stored = {"model": weights, "optimizer": self.optimizer.state_dict(), "loop": state}
         torch.save(stored, folder / STATE_FILE)
         return nothing_left
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Take model and optimizer from a checkpoint; return the loop's state."""
         stored = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(stored["model"])
+        self.model.load_state_dict(stored["model"], strict=self._is_whole)
         self.optimizer.load_state_dict(stored["optimizer"])
         loop_state: dict[str, Any] = stored["loop"]
         return loop_state
