@@ -211,6 +211,7 @@ PURE = (
     "train.metrics",
     "train.model_card",
     "train.model_shape",
+    "train.op_builds",
     "train.parity",
     "train.plan",
     "train.prompting",

@@ -22,6 +22,7 @@ from alpagasus_ray.train.engines.base import (
     sum_over_workers,
     target_loss,
 )
+from alpagasus_ray.train.op_builds import remove_stale_locks
 
 TAG = "deepspeed"
 """The folder within a checkpoint."""
@@ -38,6 +39,7 @@ class DeepSpeedEngine:
         # Imported here: it takes seconds, and the other engines do without it.
         import deepspeed
 
+        remove_stale_locks()
         self.device = device
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         if settings.activation_checkpointing:
