@@ -38,7 +38,7 @@ demo: $(INSTALLED)  ## Run the whole experiment on the toy world: no network, no
 	$(BIN)/alpagasus demo --run-dir $(RUN_DIR)
 
 test: $(INSTALLED)  ## Run every test, the slow ones on real components included, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 test-fast: $(INSTALLED)  ## Run the tests that need neither Ray, torch nor vLLM (about three minutes)
 	$(BIN)/python -m pytest -m "not slow and not cluster"

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -33,24 +35,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="how often each test that kills processes does so")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what belongs together where several processes share the tests (`make test`), the slow ones first.
+    """Let the slow ones be first: then several processes end at about the same time."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("slow", "cluster")))
 
-    A file's fixtures are made once, and the demo, which takes minutes, is run by one process alone.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Say what belongs together where several processes share the tests (`make test`).
+
+    A file's fixtures are made once, and the demo, which takes minutes, is run by one process alone. (pytest
+    9.2 does not know the groups of pytest-xdist 3.8.)
     """
+    from xdist.scheduler import LoadScopeScheduling
 
-    def is_slow(item: pytest.Item) -> bool:
-        return any(item.get_closest_marker(name) for name in ("slow", "cluster"))
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = nodeid.partition("::")[0]
+            return "the demo" if _uses_demo(config.rootpath / name) else name
 
-    with_demo = {item.path for item in items if "finished_demo" in getattr(item, "fixturenames", ())}
+    return ByFile(config, log)
 
-    def group(item: pytest.Item) -> str:
-        return "the demo" if item.path in with_demo and is_slow(item) else f"{item.path} {is_slow(item)}"
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: (not is_slow(item), group(item) != "the demo"))
+@functools.cache
+def _uses_demo(file: Path) -> bool:
+    return "finished_demo" in file.read_text()
 
 
 @pytest.fixture
