@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from itertools import chain
 from pathlib import Path
 
 from alpagasus_ray.artifacts import RunDirectory
@@ -25,6 +28,7 @@ from alpagasus_ray.metrics_table import (
 )
 
 TIMEOUT_S = 5.0
+MAX_AT_ONCE = 64
 Figures = dict[tuple[str, ...], dict[Metric, float]]
 """By the values of a room's labels, and the process that says so: it may have ended, and its node still shows
 its last words. What has more labels is added up."""
@@ -39,23 +43,39 @@ def own_pages(run: RunDirectory) -> list[str]:
     return [f"http://127.0.0.1:{port}/metrics" for port in ports]
 
 
-def read_figures(pages: Iterable[str]) -> Figures:
-    """Return the figures of all these pages together; raises OSError where one cannot be read."""
+def read_figures(pages: Sequence[str]) -> tuple[Figures, int]:
+    """Return the figures of all these pages together, and how many pages could not be read.
+
+    They are asked at once: a node that is gone costs TIMEOUT_S, however many are.
+    """
+    figures: Figures = defaultdict(lambda: defaultdict(float))
+    if not pages:
+        return figures, 0
+    with ThreadPoolExecutor(min(len(pages), MAX_AT_ONCE)) as asking:
+        read = list(asking.map(_figures_of, pages))
+    for key, metric, value in chain.from_iterable(found for found in read if found is not None):
+        figures[key][metric] += value
+    return figures, sum(found is None for found in read)
+
+
+def _figures_of(page: str) -> list[tuple[tuple[str, ...], Metric, float]] | None:
+    """Return what one page says; None where it cannot be read."""
     # Comes with Ray; imported here, where it is needed.
     from prometheus_client.parser import text_string_to_metric_families
 
-    figures: Figures = defaultdict(lambda: defaultdict(float))
     by_name = {metric.exported: metric for metric in METRICS if metric.kind != "histogram"}
-    for page in pages:
+    found = []
+    try:
         with urllib.request.urlopen(page, timeout=TIMEOUT_S) as answer:
             text = answer.read().decode()
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if (metric := by_name.get(sample.name)) is not None:
-                    labels = JUDGE if metric.room == "judge" else TRAIN
-                    key = (*(sample.labels[label] for label in labels), sample.labels["WorkerId"])
-                    figures[key][metric] += sample.value
-    return figures
+        for sample in chain.from_iterable(family.samples for family in text_string_to_metric_families(text)):
+            if (metric := by_name.get(sample.name)) is not None:
+                labels = JUDGE if metric.room == "judge" else TRAIN
+                key = (*(sample.labels[label] for label in labels), sample.labels["WorkerId"])
+                found.append((key, metric, sample.value))
+    except (OSError, HTTPException, ValueError, LookupError):  # no answer, or not one of a node's
+        return None
+    return found
 
 
 def figures_in_words(figures: Figures, label: str) -> list[str]:

@@ -51,7 +51,10 @@ def write_dashboard(context: Context) -> None:
 def _live(context: Context, label: str) -> list[str]:
     try:
         pages = own_pages(context.run) or _pages_of_cluster()
-        return [f"now: {line}" for line in figures_in_words(read_figures(pages), label)]
+        figures, num_unread = read_figures(pages)
+        unread = f"no figures from Ray's metrics of {num_unread} of {len(pages)} nodes: they cannot be read"
+        lines = [f"now: {line}" for line in figures_in_words(figures, label)]
+        return [*lines, *([unread] if num_unread else [])]
     except (OSError, UserError) as error:
         return [f"no figures from Ray's metrics: {error}"]
 
