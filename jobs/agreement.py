@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/agreement.py ...`: the command `alpagasus agreement`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/agreement.py ...`: `alpagasus agreement`."""
 
 import sys
 

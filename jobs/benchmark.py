@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/benchmark.py ...`: the command `alpagasus benchmark`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/benchmark.py ...`: `alpagasus benchmark`."""
 
 import sys
 

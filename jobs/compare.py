@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/compare.py ...`: the command `alpagasus compare`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/compare.py ...`: `alpagasus compare`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/generate.py ...`: the command `alpagasus generate`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/generate.py ...`: `alpagasus generate`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/grade.py ...`: the command `alpagasus grade`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/grade.py ...`: `alpagasus grade`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/mt_bench.py ...`: the command `alpagasus mt-bench`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/mt_bench.py ...`: `alpagasus mt-bench`."""
 
 import sys
 

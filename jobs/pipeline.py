@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/pipeline.py ...`: the command `alpagasus run`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/pipeline.py ...`: `alpagasus run`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/report.py ...`: the command `alpagasus report`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/report.py ...`: `alpagasus report`."""
 
 import sys
 

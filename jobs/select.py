@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/select.py ...`: the command `alpagasus select`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/select.py ...`: `alpagasus select`."""
 
 import sys
 

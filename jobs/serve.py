@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/serve.py ...`: the command `alpagasus serve`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/serve.py ...`: `alpagasus serve`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Entry point for `ray job submit -- python jobs/train.py ...`: the command `alpagasus train`."""
+"""Entry point for `ray job submit --working-dir . -- python jobs/train.py ...`: `alpagasus train`."""
 
 import sys
 

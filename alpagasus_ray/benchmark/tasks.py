@@ -16,7 +16,7 @@ from alpagasus_ray.benchmark.published import BENCHMARKS
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.recipe_benchmark_tasks import BenchmarkSettings, is_task_file
 
-NOT_INSTALLED = "benchmarks run through lm-evaluation-harness: pip install 'alpagasus-ray[benchmark]'"
+NOT_INSTALLED = "benchmarks run through lm-evaluation-harness: pip install '.[benchmark]' in the checkout"
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ def test_the_code_beside_a_task_is_part_of_it_and_is_not_run(tmp_path: Path) -> 
 
 def test_without_the_library_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    assert "pip install 'alpagasus-ray[benchmark]'" in complaint("mmlu")
+    assert "pip install '.[benchmark]' in the checkout" in complaint("mmlu")
 
 
 def test_where_no_benchmark_is_named_the_library_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
