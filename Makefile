@@ -9,6 +9,8 @@ GPU_LOCK := requirements/gpu.lock
 IN_IMAGES := --extra benchmark --extra launcher
 INSTALLED := $(VENV)/.installed
 RUN_DIR ?= runs/demo
+# That share the tests; with 0 they run one after the other.
+PROCESSES ?= 2
 TORCH := torch==2.13.0+cpu
 # CPU wheels of torch are not on PyPI; where this index is out of reach, a wheel that pip already knows serves.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -37,8 +39,8 @@ $(INSTALLED): $(LOCK) pyproject.toml
 demo: $(INSTALLED)  ## Run the whole experiment on the toy world: no network, no API key (5 to 8 minutes)
 	$(BIN)/alpagasus demo --run-dir $(RUN_DIR)
 
-test: $(INSTALLED)  ## Run every test, the slow ones on real components included, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+test: $(INSTALLED)  ## Run every test, the slow ones on real components included, in PROCESSES processes
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 test-fast: $(INSTALLED)  ## Run the tests that need neither Ray, torch nor vLLM (about three minutes)
 	$(BIN)/python -m pytest -m "not slow and not cluster"

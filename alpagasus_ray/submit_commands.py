@@ -158,7 +158,7 @@ def _check_files(staged: argparse.Namespace, sent: WorkingFolder, load: Callable
 
 
 def _say_what_it_is(wanted: Submission, job_id: str, is_new: bool, console: Console) -> None:
-    how = f"submitted, {wanted.stage} on {wanted.run_dir}" if is_new else "is at work already: following it"
+    how = f"submitted, {wanted.stage} on {wanted.run_dir}" if is_new else "is at work already"
     console.say(f"{job_id}: {how}")
 
 

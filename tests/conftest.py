@@ -35,9 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="how often each test that kills processes does so")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slow ones be first: then several processes end at about the same time."""
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("slow", "cluster")))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let slow ones be first where several processes share the tests: so they end at about the same time."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("slow", "cluster")))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,7 +14,7 @@ from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import TOYWORLD, Recipe, TrainSettings
 from alpagasus_ray.shared_folder import check_shared
-from alpagasus_ray.train.attempts import attempt_settings
+from alpagasus_ray.train.attempts import attempt_settings, what_gives_way
 from alpagasus_ray.train.base_models import check_base_model, fingerprint
 from alpagasus_ray.train.checking import check_cluster, check_inputs, worker_resource
 from alpagasus_ray.train.checkpoint_storage import CheckpointStorage, checkpoint_storage
@@ -43,13 +43,16 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
     folder, train_file = run.child_uri(run.model(arm)), run.child_uri(f"{run.arm(arm)}/train.json")
     job = TrainJob(model, train_file, folder, recipe.train, row_form, own)
     attempt = settings_hash({**attempt_settings(recipe.train, own), "base_model": base, "rows": rows.content})
+    replaced = what_gives_way(run.manifest(run.model(arm)), settings)
     manifest, worked = run.make(
         run.model(arm),
         "train",
         settings,
         {run.arm(arm): rows},
         lambda: _train(run, job, arm, attempt, session, console),
-        check=lambda: _check(run, job, checkpoint_storage(run, recipe.train, arm), session, console),
+        check=lambda: _check(
+            run, job, checkpoint_storage(run, recipe.train, arm), session, console, replaced
+        ),
     )
     if worked:  # not before the model is committed: until then a kill would mean to begin anew
         storage = checkpoint_storage(run, recipe.train, arm)
@@ -79,7 +82,12 @@ def base_model(run: RunDirectory, recipe: Recipe) -> tuple[str, str]:
 
 
 def _check(
-    run: RunDirectory, job: TrainJob, storage: CheckpointStorage, session: RaySession, console: Console
+    run: RunDirectory,
+    job: TrainJob,
+    storage: CheckpointStorage,
+    session: RaySession,
+    console: Console,
+    replaced: str,
 ) -> None:
     check_trackers(job.settings.trackers)
     storage.check()
@@ -88,8 +96,8 @@ def _check(
     needed = {worker_resource(job.settings, session.connect()): float(wanted)}
     check_cluster(job.settings, session.wait_for(needed, console.say), job.deepspeed)
     check_shared(run, "--run-dir")
-    if set_aside:
-        console.say(f"train: {set_aside}")
+    for line in filter(None, (set_aside, replaced)):
+        console.say(f"train: {line}")
 
 
 def _train(
