@@ -39,7 +39,7 @@ $(INSTALLED): $(LOCK) pyproject.toml
 demo: $(INSTALLED)  ## Run the whole experiment on the toy world: no network, no API key (5 to 8 minutes)
 	$(BIN)/alpagasus demo --run-dir $(RUN_DIR)
 
-test: $(INSTALLED)  ## Run every test, the slow ones on real components included, in PROCESSES processes
+test: $(INSTALLED)  ## Run every test, the slow ones on real components included, in two processes
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 test-fast: $(INSTALLED)  ## Run the tests that need neither Ray, torch nor vLLM (about three minutes)

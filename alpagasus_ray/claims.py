@@ -35,9 +35,12 @@ class Claim:
 
         Raises UserError where another command came between: then the manifest is false, and is removed.
         """
-        if not self._holds() and self._storage.exists(self._manifest):
-            self._storage.remove(self._manifest)
-        self.check()
+        try:
+            self.check()
+        except UserError:
+            if self._storage.exists(self._manifest):
+                self._storage.remove(self._manifest)
+            raise
         if not self._storage.is_local:
             self._storage.remove(self._file)
 

@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.committing import rows_of, source_of
 from alpagasus_ray.corpus.ingest import KeptRow
@@ -96,11 +94,8 @@ def _rows(run: RunDirectory, corpus: CorpusSettings, tally: RowTally) -> Iterato
     if manifest is None:
         raise UserError("no data: give --data FILE (or --set corpus.data=FILE)")
     tally.set_aside = manifest.counts["rejected"]
-    for name in run.list_files(run.triplets):
-        if name.endswith(".parquet"):
-            yield from pq.read_table(
-                run.path(f"{run.triplets}/{name}"), filesystem=run.filesystem
-            ).to_pylist()
+    for table in run.each_table(run.triplets):
+        yield from table.to_pylist()
 
 
 def _requests(

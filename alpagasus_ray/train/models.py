@@ -23,9 +23,8 @@ def load_config(model: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(source_here(model))
         config.get_text_config().vocab_size  # noqa: B018 - other models have none
-    except (
-        Exception
-    ) as error:  # a config.json may say anything, and each model class checks it in its own way
+    except Exception as error:
+        # A config.json may say anything, and each model class checks it in its own way.
         raise UserError(f"{model}: config.json is no language model's ({_first_line(error)})") from error
     return config
 

@@ -53,9 +53,8 @@ def run(job: TrainJob, checkpoints: Path) -> None:
         with written_here(job, is_first=dist.get_rank() == 0) as job_here:
             last = max(checkpoints.glob(f"{STEP}*"), default=None)
             run_worker(job_here, last, partial(_checkpoint, checkpoints, max(1, keep)), use_gpu=use_gpu)
-        if (
-            dist.get_rank() == 0
-        ):  # not before the model is written: until then a kill would mean to begin anew
+        # Not before the model is written: until then a kill would mean to begin anew.
+        if dist.get_rank() == 0:
             _keep(checkpoints, keep)
     finally:
         dist.destroy_process_group()

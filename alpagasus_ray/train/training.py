@@ -43,7 +43,6 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
     folder, train_file = run.child_uri(run.model(arm)), run.child_uri(f"{run.arm(arm)}/train.json")
     job = TrainJob(model, train_file, folder, recipe.train, row_form, own)
     attempt = settings_hash({**attempt_settings(recipe.train, own), "base_model": base, "rows": rows.content})
-    replaced = what_gives_way(run.manifest(run.model(arm)), settings)
     manifest, worked = run.make(
         run.model(arm),
         "train",
@@ -51,7 +50,12 @@ def train(run: RunDirectory, recipe: Recipe, arm: str, session: RaySession, cons
         {run.arm(arm): rows},
         lambda: _train(run, job, arm, attempt, session, console),
         check=lambda: _check(
-            run, job, checkpoint_storage(run, recipe.train, arm), session, console, replaced
+            run,
+            job,
+            checkpoint_storage(run, recipe.train, arm),
+            session,
+            console,
+            what_gives_way(run.manifest(run.model(arm)), settings),
         ),
     )
     if worked:  # not before the model is committed: until then a kill would mean to begin anew
