@@ -42,7 +42,8 @@ class Pipeline:
         """Do every stage of the recipe that is not done; return the report's manifest."""
         self.check()
         self.corpus()
-        self.grade()
+        if self.recipe.wants_grades:
+            self.grade()
         for arm in self.arms_in_order():
             self.select(arm)
         for arm in self.arms_in_order():
@@ -56,7 +57,7 @@ class Pipeline:
         arms = self.arms_in_order()
         pairs = self.pairs
         grading, comparing = self.recipe.grade, self.recipe.compare
-        rubrics = load_rubrics(grading)
+        rubrics = load_rubrics(grading) if self.recipe.wants_grades else []
         imported = f", imported from {grading.import_reviews}" if grading.import_reviews else ""
         return [
             f"corpus    {self.recipe.corpus.data}",
@@ -85,13 +86,10 @@ class Pipeline:
         self._check_pairs()
         for arm in self.arms_in_order():
             check_rubric(self.run, self.recipe, arm)
-        load_rubrics(self.recipe.grade)
         if self.recipe.corpus.data is None and self.run.manifest(self.run.triplets) is None:
             raise UserError("no data: give --data FILE (or --set corpus.data=FILE)")
-        if self.recipe.grade.import_reviews is None:
-            judge_key(self.recipe.grade)
-        else:
-            reviews_file(self.recipe.grade)
+        if self.recipe.wants_grades:
+            self._check_grading()
         check_trackers(self.recipe.train.trackers)
         if self.recipe.train.model != TOYWORLD:
             base_model(self.run, self.recipe)
@@ -99,6 +97,13 @@ class Pipeline:
             raise UserError(NO_TESTSETS)
         load_own_testsets(self.recipe.generate)
         self.models.check()
+
+    def _check_grading(self) -> None:
+        load_rubrics(self.recipe.grade)
+        if self.recipe.grade.import_reviews is None:
+            judge_key(self.recipe.grade)
+        else:
+            reviews_file(self.recipe.grade)
 
     def _check_pairs(self) -> None:
         for pair in self.pairs:

@@ -152,6 +152,15 @@ class Recipe(Section):
     """Prices by model name, before the list prices. Model names hold dots, at which --set splits keys: write
     --set 'prices={gpt-4.1: {input_usd_per_million_tokens: 2, output_usd_per_million_tokens: 8}}'."""
 
+    @property
+    def wants_grades(self) -> bool:
+        """Whether a run has to grade: where no arm goes by scores, nobody would look at them.
+
+        Reviews that are imported cost nothing, and the report shows them.
+        """
+        by_score = any(arm.by_score for arm in self.arms.values())
+        return by_score or not self.arms or self.grade.import_reviews is not None
+
     def to_yaml(self) -> str:
         """Return the recipe in full, defaults included."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -43,7 +43,9 @@ def steps_of(run: RunDirectory, recipe: Recipe) -> list[Step]:
 def _grading(run: RunDirectory, recipe: Recipe) -> Iterator[Step]:
     judge = recipe.grade.model
     for rubric in load_rubrics(recipe.grade):
-        yield Step("grade", f"{rubric.name} by {judge}", run.reviews(rubric.name, judge))
+        folder = run.reviews(rubric.name, judge)
+        if recipe.wants_grades or run.exists(folder):
+            yield Step("grade", f"{rubric.name} by {judge}", folder)
 
 
 def _benchmarks(run: RunDirectory, recipe: Recipe) -> Iterator[Step]:

@@ -373,6 +373,39 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(ready: Shell, folder: Path) -
     assert {path.name for path in (folder / "here").iterdir()} <= {"logs"}
 
 
+def test_a_recipe_in_which_nobody_looks_at_scores_grades_nothing(ready: Shell, folder: Path) -> None:
+    recipe = ("--recipe", "whole.yaml", "--set", "grade={judge: openai, model: gpt-4o-mini}")
+    done = ready.run(folder, "run", *recipe, "--dry-run")
+    assert (done.code, done.error) == (0, ""), "and no key is asked for"
+    assert "\ngrade  " not in done.out
+    by_score = ("--set", "arms.best={selector: top-k, k: 1}")
+    assert "OPENAI_API_KEY" in complaint(folder, ready.run(folder, "run", *recipe, *by_score, "--dry-run"))
+    (folder / "runs" / "default").mkdir(parents=True, exist_ok=True)
+    whole = WHOLE.replace("judge: answer-key}\narms", "judge: answer-key, model: judge}\narms")
+    (folder / "runs" / "default" / "recipe.yaml").write_text(whole)
+    assert "\ngrade  " not in shell_status(ready, folder)
+    (folder / "runs" / "default" / "reviews" / "accuracy--judge").mkdir(parents=True)
+    assert "\ngrade  " in shell_status(ready, folder), "of what is there, somebody wants to know"
+
+
+def shell_status(shell: Shell, folder: Path) -> str:
+    done = shell.run(folder, "status")
+    assert done.code == 0, done.error
+    return done.out
+
+
+@pytest.mark.parametrize("given", [(), ("--run-dir", "runs/mine")], ids=["the default", "relative"])
+def test_a_job_writes_nothing_into_the_folder_that_goes_with_it(
+    ready: Shell, folder: Path, given: tuple[str, ...]
+) -> None:
+    grading = ("grade", "--data", "good.json", "--judge", "answer-key", *given)
+    told = complaint(folder, ready.run(folder, *grading, RAY_JOB_CONFIG_JSON_ENV_VAR="{}"))
+    assert "name a folder that all nodes share by its whole path" in told
+    assert not (folder / "runs").exists()
+    estimating = ("estimate", "--data", "good.json", *given)
+    assert ready.run(folder, *estimating, RAY_JOB_CONFIG_JSON_ENV_VAR="{}").code == 0
+
+
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name != "demo"])
 def test_a_shipped_recipe_is_planned_with_data_and_a_model_of_ones_own(
     ready: Shell, folder: Path, name: str

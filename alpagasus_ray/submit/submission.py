@@ -96,9 +96,17 @@ def submission(stage: str, arguments: Sequence[str], run_dir: str | None) -> Sub
     reach; and for addresses with a key in them.
     """
     check_holds_no_secret(stage, arguments)
+    return Submission(stage, tuple(arguments), lasting_run_dir(run_dir))
+
+
+def lasting_run_dir(run_dir: str | None) -> str:
+    """Return a run directory that outlives a job; raises UserError for one in the job's own folder, or none.
+
+    Ray removes the folder in which a job works, with all that was written there.
+    """
     if run_dir is None or ("://" not in run_dir and not run_dir.startswith("/")):
         told = "a job needs --run-dir" if run_dir is None else f"--run-dir {run_dir} is lost with its job"
         raise UserError(
             f"{told}: name a folder that all nodes share by its whole path, or an object store (s3://...)"
         )
-    return Submission(stage, tuple(arguments), run_dir)
+    return run_dir
