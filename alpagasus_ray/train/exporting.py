@@ -47,9 +47,11 @@ def export(engine: Engine, model: Any, tokenizer: Any, job: TrainJob, summary: M
         tokenizer.save_pretrained(folder)
         last = last_metrics(folder / METRICS_FILE)
         assert last is not None
-        card = model_card(job, summary, last, chat_template=tokenizer.chat_template is not None)
+        has_template = tokenizer.chat_template is not None
+        card = model_card(job, summary, last, chat_template=has_template, pad_token=tokenizer.pad_token)
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         (folder / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
+        _readable_as_others_are(folder)
     if dist.is_initialized():
         dist.barrier()
 
@@ -89,6 +91,14 @@ def _save(
     # save_pretrained writes the live model's dtype over the config's; these weights have another.
     model.config.dtype = dtype
     model.config.save_pretrained(folder)
+
+
+def _readable_as_others_are(folder: Path) -> None:
+    """Give weights the rights that any new file has: safetensors writes them for their owner alone."""
+    # Of what was just written: the process's own mask can be read only by changing it, for all threads.
+    rights = (folder / SUMMARY_FILE).stat().st_mode
+    for file in folder.glob("*.safetensors"):
+        file.chmod(rights)
 
 
 def _tied_names(model: torch.nn.Module) -> set[str]:

@@ -19,12 +19,13 @@ _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 
 
 def model_card(
-    job: TrainJob, summary: Mapping[str, Any], last: Mapping[str, Any], *, chat_template: bool
+    job: TrainJob, summary: Mapping[str, Any], last: Mapping[str, Any], *, chat_template: bool, pad_token: str
 ) -> str:
     """Return the card of a job's model: what it was trained on and how, and how it is loaded and asked.
 
     `summary` is that of training.json, `last` the last line of metrics.jsonl; `chat_template` says whether
-    the tokenizer has one. No times and no paths: the same training has the same card.
+    the tokenizer has one, `pad_token` what it pads with: one of its own where the base model had none. No
+    times and no paths: the same training has the same card.
     """
     # Imported here, both: only an export has a card.
     import jinja2
@@ -50,6 +51,9 @@ def model_card(
         adapters_alone=adapters_alone,
         lora_rank=lora.rank if lora else None,
         settings=_flat(job.settings.shapes_result()),
+        strategy=job.settings.strategy,
+        packing=job.settings.packing,
+        pad_token=pad_token,
         summary=summary,
         last=last,
         template=job.settings.template,

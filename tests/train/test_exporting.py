@@ -86,6 +86,8 @@ def test_logits_of_the_written_model_are_those_of_the_trained_one(
     check_model_folder(trained.folder)
     assert json.loads((trained.folder / SUMMARY_FILE).read_text())["examples"] == 48
     assert model.config.use_cache and model.dtype == torch.float32
+    rights = {path.name: oct(path.stat().st_mode & 0o777) for path in trained.folder.iterdir()}
+    assert rights["model.safetensors"] == rights["config.json"], "who may read the one may read the other"
 
 
 def test_large_weights_come_in_shards_that_load_as_one(

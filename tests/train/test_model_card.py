@@ -20,17 +20,20 @@ SUMMARY = {
     "parameters": 6_738_415_616,
     "trained_parameters": 6_738_415_616,
 }
-LAST = {"num_steps": 219, "loss": 0.98765}
+LAST = {"num_steps": 219, "loss": 0.98765, "validation_loss": None, "workers": 2}
 
 
 def card(
-    model: str = "meta-llama/Llama-2-7b-hf", chat_template: bool = True, **train: Any
+    model: str = "meta-llama/Llama-2-7b-hf",
+    chat_template: bool = True,
+    last: dict[str, Any] = LAST,
+    **train: Any,
 ) -> tuple[dict[str, Any], str]:
     """Return a card's front matter and its text."""
     job = TrainJob(
         model, "/runs/one/arms/filtered/train.json", "/runs/one/models/filtered", TrainSettings(**train)
     )
-    text = model_card(job, SUMMARY, LAST, chat_template=chat_template)
+    text = model_card(job, SUMMARY, last, chat_template=chat_template, pad_token="[PAD]")
     _, front, page = text.split("---\n", 2)
     assert "/runs/" not in text and "{{" not in text and "None" not in text
     return yaml.safe_load(front), page
@@ -51,6 +54,15 @@ def test_rows_steps_and_what_shaped_the_result_are_told() -> None:
         assert said in page
     assert "micro_batch_size" not in page, "how the work was dealt out shapes nothing"
     assert "inherits its license" in page
+
+
+def test_how_it_was_trained_is_told_beside_what_shaped_it() -> None:
+    _, page = card(strategy="deepspeed", last={**LAST, "validation_loss": 1.23456}, packing=True)
+    assert "| loss of the rows held out | 1.2346 nats per target token |" in page
+    assert "| trained by | deepspeed, 2 workers, rows packed |" in page
+    assert "| padding token | `[PAD]` |" in page
+    _, page = card(strategy="single", workers=1, last={**LAST, "workers": 1})
+    assert "held out" not in page and "| trained by | single, 1 worker |\n" in page
 
 
 def test_the_prompt_and_the_ways_to_load_it_are_there() -> None:
