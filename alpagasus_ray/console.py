@@ -94,7 +94,8 @@ class Progress:
 
     def line(self) -> str:
         """Return rows, rate and time left in words, such as `5,120/9,229 rows, 740/s, 6 s left`."""
-        parts = [f"{self._done:,}/{self._total:,} {self._unit}"]
+        # Where even the total is to come, whoever does the work is still starting.
+        parts = [f"{self._done:,}/{self._total:,} {self._unit}" if self._total or self._done else "starting"]
         if (rate := self._rate()) is not None:
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
             parts.append(f"{duration((self._total - self._done) / rate)} left")

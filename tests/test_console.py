@@ -115,7 +115,8 @@ def test_no_progress_breaks_the_line(steps: list[int], total: int) -> None:
     progress = Progress(Streams().console, "grade", total, "rows")
     for step in steps:
         progress.advance(step)
-    assert f"{sum(steps):,}/{total:,} rows" in progress.line()
+    counted = f"{sum(steps):,}/{total:,} rows"
+    assert progress.line().startswith(counted if total or sum(steps) else "starting")
 
 
 def test_elsewhere_than_on_a_terminal_a_line_comes_now_and_then(streams: Streams, clock: list[float]) -> None:

@@ -52,7 +52,6 @@ def model_card(
         lora_rank=lora.rank if lora else None,
         settings=_flat(job.settings.shapes_result()),
         strategy=job.settings.strategy,
-        packing=job.settings.packing,
         pad_token=pad_token,
         summary=summary,
         last=last,

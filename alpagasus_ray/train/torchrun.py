@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from alpagasus_ray.console import plain_console
 from alpagasus_ray.errors import UserError
+from alpagasus_ray.storage import last_part
 from alpagasus_ray.text_files import read_text
 from alpagasus_ray.train.attempts import attempt_settings
 from alpagasus_ray.train.base_models import fingerprint
@@ -31,6 +34,7 @@ from alpagasus_ray.train.engines.base import Written
 from alpagasus_ray.train.job import TrainJob, backend
 from alpagasus_ray.train.job_files import written_here
 from alpagasus_ray.train.metrics import StepMetrics
+from alpagasus_ray.train.progress import shown_progress
 from alpagasus_ray.train.tracking import check_trackers
 from alpagasus_ray.train.worker import run_worker
 
@@ -50,14 +54,24 @@ def run(job: TrainJob, checkpoints: Path) -> None:
     dist.init_process_group(backend(use_gpu))
     keep = job.settings.keep_checkpoints
     try:
-        with written_here(job, is_first=dist.get_rank() == 0) as job_here:
+        with written_here(job, is_first=dist.get_rank() == 0) as job_here, _progress(job_here):
             last = max(checkpoints.glob(f"{STEP}*"), default=None)
             run_worker(job_here, last, partial(_checkpoint, checkpoints, max(1, keep)), use_gpu=use_gpu)
         # Not before the model is written: until then a kill would mean to begin anew.
         if dist.get_rank() == 0:
             _keep(checkpoints, keep)
+            plain_console().say(
+                f"train {last_part(job.export_folder)}: done, the model is in {job.export_folder}"
+            )
     finally:
         dist.destroy_process_group()
+
+
+def _progress(job: TrainJob) -> AbstractContextManager[None]:
+    """Show the steps, by the first worker, while the block lasts."""
+    if dist.get_rank():
+        return nullcontext()
+    return shown_progress(Path(job.export_folder), last_part(job.export_folder), plain_console())
 
 
 def _checkpoint(checkpoints: Path, keep: int, metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:

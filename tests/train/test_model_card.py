@@ -19,6 +19,7 @@ SUMMARY = {
     "target_tokens": 1_234_567,
     "parameters": 6_738_415_616,
     "trained_parameters": 6_738_415_616,
+    "packing": True,
 }
 LAST = {"num_steps": 219, "loss": 0.98765, "validation_loss": None, "workers": 2}
 
@@ -57,12 +58,12 @@ def test_rows_steps_and_what_shaped_the_result_are_told() -> None:
 
 
 def test_how_it_was_trained_is_told_beside_what_shaped_it() -> None:
-    _, page = card(strategy="deepspeed", last={**LAST, "validation_loss": 1.23456}, packing=True)
+    _, page = card(strategy="deepspeed", last={**LAST, "validation_loss": 1.23456})
     assert "| loss of the rows held out | 1.2346 nats per target token |" in page
     assert "| trained by | deepspeed, 2 workers, rows packed |" in page
     assert "| padding token | `[PAD]` |" in page
     _, page = card(strategy="single", workers=1, last={**LAST, "workers": 1})
-    assert "held out" not in page and "| trained by | single, 1 worker |\n" in page
+    assert "held out" not in page and "| trained by | single, 1 worker, rows packed |" in page
 
 
 def test_the_prompt_and_the_ways_to_load_it_are_there() -> None:

@@ -47,6 +47,7 @@ def test_a_killed_worker_ends_it_and_one_worker_alone_goes_on_to_the_losses_of_t
 
     done = run(whole / "job.json", whole / "checkpoints")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count(f"train model: done, the model is in {whole / 'model'}\n") == 1
     assert len(losses(whole)) == 20 and losses(whole)[-1] < losses(whole)[0] - 0.5
     assert (whole / "model/model.safetensors").exists() and (whole / "model/tokenizer.json").exists()
     kept = {path.name for path in (whole / "checkpoints").glob("step-*")}
