@@ -31,8 +31,8 @@ def how_it_ended(error: BaseException) -> tuple[str, str]:
     )
 
 
-def nearest(wrong: str, known: Iterable[str]) -> str:
-    """Return a hint that names what is known and close to `wrong`.
+def nearest(wrong: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Return a hint that names what is known and close to `wrong`; where nothing is, `otherwise`, or all.
 
     >>> nearest("treshold", ["threshold", "seed"])
     ' Did you mean "threshold"?'
@@ -41,4 +41,5 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+    close = close or ([] if otherwise is None else [otherwise])
     return f' Did you mean "{close[0]}"?' if close else f" Known: {', '.join(known)}."

@@ -159,7 +159,9 @@ def _first_line(error: ValidationError) -> str:
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         *section, key = detail["loc"]
-        return f"recipe: there is no setting {where}.{nearest(str(key), _keys_at(section))}"
+        paths = _paths_of(str(key), Recipe)
+        elsewhere = paths[0] if len(paths) == 1 else None
+        return f"recipe: there is no setting {where}.{nearest(str(key), _keys_at(section), elsewhere)}"
     if where.endswith("api_key_env"):
         return f"recipe: {where}: the name of an environment variable is expected, not the key itself"
     message = detail["msg"].removeprefix("Value error, ")
@@ -169,11 +171,26 @@ def _first_line(error: ValidationError) -> str:
 
 
 def _keys_at(location: Sequence[int | str]) -> list[str]:
-    model: Any = Recipe
+    model: type[Section] = Recipe
     for part in location:
         if (named := NAMED_SECTIONS.get(str(part))) is not None:
             return list(named.model_fields)
-        annotation = model.model_fields[str(part)].annotation
-        # A section that may be left out is a union with None.
-        model = next((one for one in get_args(annotation) if hasattr(one, "model_fields")), annotation)
+        model = _section_at(model, str(part)) or model
     return list(model.model_fields)
+
+
+def _paths_of(key: str, model: type[Section], prefix: str = "") -> list[str]:
+    """Return where in the recipe a setting is that is called so, in dotted keys."""
+    found = [f"{prefix}{key}"] if key in model.model_fields else []
+    for name in model.model_fields:
+        if (section := _section_at(model, name)) is not None:
+            found += _paths_of(key, section, f"{prefix}{name}.")
+    return found
+
+
+def _section_at(model: type[Section], key: str) -> type[Section] | None:
+    """Return the section that a key of another one holds; None where it holds a value."""
+    annotation = model.model_fields[key].annotation
+    # A section that may be left out is a union with None.
+    kinds = [annotation, *get_args(annotation)]
+    return next((one for one in kinds if isinstance(one, type) and issubclass(one, Section)), None)

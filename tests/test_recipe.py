@@ -137,6 +137,20 @@ def test_an_unknown_key_is_named_with_the_nearest(override: str, wrong: str, rig
     assert f'Did you mean "{right}"?' in text
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("train.quantization=nf4", "train.lora.quantization"),
+        ("strategy=single", "train.strategy"),
+        ("generate.good_share=0.5", "toyworld.good_share"),
+    ],
+)
+def test_a_setting_in_a_wrong_place_is_told_its_own(wrong: str, right: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load_recipe(None, [wrong])
+    assert str(raised.value).endswith(f'Did you mean "{right}"?')
+
+
 def test_a_key_that_is_near_to_none_gets_the_list() -> None:
     assert "max_tokens" in complaint(lambda: load_recipe(None, ["grade.zzzzzz=1"]))
 
