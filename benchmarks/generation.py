@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +67,9 @@ class Clock(Progress):
         super().__init__(plain_console(), "answers", total, "prompts")
         self.times_s: list[float] = []
 
-    def advance(self, count: int = 1, note: str | None = None) -> None:
+    def advance(
+        self, count: int = 1, note: str | None = None, figures: Mapping[str, Any] | None = None
+    ) -> None:
         """Note the time."""
         self.times_s += [time.perf_counter()] * count
 

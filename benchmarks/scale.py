@@ -18,7 +18,6 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,10 +101,10 @@ class CpuTimes:
 
     def by_role(self) -> dict[str, float]:
         """Return what was used since the first look."""
-        used: Counter[str] = Counter(dict.fromkeys(ROLES, 0.0))
+        used = dict.fromkeys(ROLES, 0.0)
         for pid, (role, used_s) in self._last.items():
             used[role] += used_s - self._first[pid]
-        return dict(used)
+        return used
 
 
 def measure(nodes: int, rows: int, judge: str, concurrency: int) -> Run:
