@@ -35,6 +35,7 @@ def demo(run_dir: str, here: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(1200)
 def test_a_run_lives_in_an_object_store(finished_demo: tuple[Path, Any], bucket: str, tmp_path: Path) -> None:
     local_run = finished_demo[0]
     address = bucket.replace("NAME", "runs/demo")

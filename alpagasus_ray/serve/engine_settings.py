@@ -28,6 +28,8 @@ QUIET_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     # The folder has everything: no look at a hub that may be out of reach and is waited for.
     "HF_HUB_OFFLINE": "1",
+    # Its processes' sockets: their whole paths have 107 bytes at most, and TMPDIR may be long.
+    "VLLM_RPC_BASE_PATH": "/tmp",
 }
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from alpagasus_ray.artifacts import RunDirectory
+from alpagasus_ray.train.job_files import records_here
+from alpagasus_ray.train.metrics import read_metrics
 from tests.cluster.hosts import SOON_NOTICED
 from tests.cluster.network import why_no_hosts
-from tests.cluster.submitted import Site, Submitted, done, site
+from tests.cluster.submitted import Site, Submitted, done, site, wait_until
 from tests.grading_runs import ended
+from tests.train.checkpoints import a_checkpoint_counts
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,6 +29,16 @@ pytestmark = [
 DISK_BYTES = 300 << 20
 TRIED_AGAIN_AT_ONCE = {"BAD_RUNTIME_ENV_CACHE_TTL_SECONDS": "1"}
 """A node that could not prepare a job: Ray leaves it alone for ten minutes otherwise."""
+TRAINING = (
+    "toyworld.num_rows=300",
+    "toyworld.prompts_per_testset=7",
+    "arms={lost: {selector: full}, undisturbed: {selector: full}}",
+    "compare.pairs=[]",
+    "train.epochs=6",
+    "train.min_workers=1",
+    "train.checkpoint_every_steps=10",
+)
+NUM_STEPS = 114
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +87,8 @@ def test_the_driver_on_the_head_is_killed_and_the_same_line_submitted_again(
     grading.check_complete(done(grading.start()))
 
 
-@pytest.mark.parametrize("answered", [0.1, 0.8])
-def test_the_object_store_answers_503_for_20_s(here: Site, grading: Submitted, answered: float) -> None:
-    job = grading.started(answered)
+def test_the_object_store_answers_503_for_20_s(here: Site, grading: Submitted) -> None:
+    job = grading.started(answered=0.8)  # so that it reaches into the commit
     here.refusals.are_on = True
     threading.Timer(20, setattr, (here.refusals, "are_on", False)).start()
     grading.check_complete(done(job), lost_at_most=0)
@@ -92,3 +109,37 @@ def test_the_disk_of_a_worker_host_is_full(here: Site, grading: Submitted) -> No
     assert f"node {here.hosts.network.address_of(1)} cannot take part in the job: " in out_of_another
     assert "No space left on device. Mend it" in out_of_another
     grading.check_complete(out)
+
+
+def steps(run: RunDirectory, arm: str) -> list[dict[str, Any]]:
+    """Return what each step of a training has left behind."""
+    with records_here(run.child_uri(f"models/{arm}")) as folder:
+        return read_metrics(folder / "metrics.jsonl")
+
+
+@pytest.mark.timeout(1200)
+def test_a_host_whose_link_is_cut_while_it_trains(here: Site, tmp_path: Path, lost: list[int]) -> None:
+    run = RunDirectory(here.address("runs/trained"))
+    flags = ["--recipe", "demo", "--run-dir", run.uri]
+    flags += [word for setting in TRAINING for word in ("--set", setting)]
+
+    def locally(*command: str) -> None:
+        line = [sys.executable, "-m", "alpagasus_ray", command[0], *flags, *command[1:]]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+
+    for arm in ("lost", "undisturbed"):
+        locally("select", "--arm", arm)
+    job = here.submit("train", "--arm", "lost", *flags, folder=tmp_path)
+    wait_until(lambda: a_checkpoint_counts(run, "lost"), job)
+    lost.append(2)
+    here.hosts.network.cut(2)
+    out = done(job)
+    assert "Traceback" not in out, out
+    alone = ("--strategy", "single", "--workers", "1", "--set", "train.min_workers=null")
+    locally("train", "--arm", "undisturbed", *alone)
+    went_on, undisturbed = steps(run, "lost"), steps(run, "undisturbed")
+    assert [step["step"] for step in went_on] == list(range(1, NUM_STEPS + 1))
+    assert [number for number, _ in itertools.groupby(step["workers"] for step in went_on)] == [2, 1]
+    losses = [[step["loss"] for step in one] for one in (went_on, undisturbed)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
