@@ -27,13 +27,11 @@ from alpagasus_ray.mt_bench_commands import add_mt_bench_command
 from alpagasus_ray.recipe import Recipe
 from alpagasus_ray.recipe_files import load_recipe, recipe_names
 from alpagasus_ray.storage import is_of_an_object_store
-from alpagasus_ray.submit.submission import lasting_run_dir
+from alpagasus_ray.submit.submission import check_outlives_job
 from alpagasus_ray.submit_commands import add_submit_commands
 from alpagasus_ray.watch_commands import add_watch_commands
 
 DEFAULT_RUN_DIR = "runs/default"
-IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Of the environment of a command that `ray job submit` started (the variable is called so)."""
 
 READ_ONLY = ("estimate", "ledger", "testsets", "answers export", "status", "dashboard")
 """Commands that leave no trace in the run directory; as `train --dry-run` and `serve --write-config`."""
@@ -178,8 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.act(commands.Context(args, run, recipe, console, logs=None))
             sys.stdout.flush()
             return 0
-        if IN_A_JOB in os.environ and args.command != "serve":
-            lasting_run_dir(args.run_dir)
+        if args.command != "serve":  # which keeps nothing
+            _check_outlives_job(args, run, recipe)
         logs = Path(run.path("logs")) if run.is_local else Path(tempfile.mkdtemp(prefix="alpagasus-logs-"))
         console = _take_terminal(logs / f"{args.command}.log", args.run_dir)
         with recording(run, args.command, console):
@@ -203,6 +201,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.say(traceback.format_exc())
         return 1
     return 0
+
+
+def _check_outlives_job(args: argparse.Namespace, run: RunDirectory, recipe: Recipe) -> None:
+    check_outlives_job("--run-dir", run.uri)
+    for what, folder in (("--out", getattr(args, "out", None)), ("ledger", recipe.ledger)):
+        if folder is not None:
+            check_outlives_job(what, folder)
 
 
 def _way_on(argv: Sequence[str]) -> str:

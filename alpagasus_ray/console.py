@@ -93,7 +93,10 @@ class Progress:
             self._why = ""
 
     def line(self) -> str:
-        """Return rows, rate and time left in words, such as `5,120/9,229 rows, 740/s, 6 s left`."""
+        """Return rows, rate and time left in words, such as `5,120/9,229 rows, 740/s, 6 s left`.
+
+        Before there is a total, `starting`.
+        """
         # Where even the total is to come, whoever does the work is still starting.
         parts = [f"{self._done:,}/{self._total:,} {self._unit}" if self._total or self._done else "starting"]
         if (rate := self._rate()) is not None:

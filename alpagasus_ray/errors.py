@@ -31,15 +31,19 @@ def how_it_ended(error: BaseException) -> tuple[str, str]:
     )
 
 
-def nearest(wrong: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """Return a hint that names what is known and close to `wrong`; where nothing is, `otherwise`, or all.
+def nearest(wrong: str, known: Iterable[str], elsewhere: str | None = None) -> str:
+    """Return a hint that names what is known and close to `wrong`; where nothing is, all.
+
+    `elsewhere` is where else exactly this is known: it is meant, unless something here is all but the same.
 
     >>> nearest("treshold", ["threshold", "seed"])
     ' Did you mean "threshold"?'
+    >>> nearest("rank", ["train", "grade"], elsewhere="train.lora.rank")
+    ' Did you mean "train.lora.rank"?'
     >>> nearest("zzz", ["threshold", "seed"])
     ' Known: seed, threshold.'
     """
     known = sorted(known)
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
-    close = close or ([] if otherwise is None else [otherwise])
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6 if elsewhere is None else 0.85)
+    close = close or ([] if elsewhere is None else [elsewhere])
     return f' Did you mean "{close[0]}"?' if close else f" Known: {', '.join(known)}."

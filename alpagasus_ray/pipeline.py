@@ -44,6 +44,8 @@ class Pipeline:
         self.corpus()
         if self.recipe.wants_grades:
             self.grade()
+        else:
+            self.console.say("grade: left out, since no arm goes by scores (`alpagasus grade` does it)")
         for arm in self.arms_in_order():
             self.select(arm)
         for arm in self.arms_in_order():

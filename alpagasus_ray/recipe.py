@@ -154,9 +154,10 @@ class Recipe(Section):
 
     @property
     def wants_grades(self) -> bool:
-        """Whether a run has to grade: where no arm goes by scores, nobody would look at them.
+        """Whether a run has to grade: where no arm goes by scores, they are not worth their price.
 
-        Reviews that are imported cost nothing, and the report shows them.
+        A recipe without arms is one of single commands, of which `grade` may be the first; and reviews that
+        are imported cost nothing.
         """
         by_score = any(arm.by_score for arm in self.arms.values())
         return by_score or not self.arms or self.grade.import_reviews is not None

@@ -175,7 +175,7 @@ def _keys_at(location: Sequence[int | str]) -> list[str]:
     for part in location:
         if (named := NAMED_SECTIONS.get(str(part))) is not None:
             return list(named.model_fields)
-        model = _section_at(model, str(part)) or model
+        model = _section_at(model, str(part)) or model  # a value there is an error of another kind
     return list(model.model_fields)
 
 
@@ -184,7 +184,8 @@ def _paths_of(key: str, model: type[Section], prefix: str = "") -> list[str]:
     found = [f"{prefix}{key}"] if key in model.model_fields else []
     for name in model.model_fields:
         if (section := _section_at(model, name)) is not None:
-            found += _paths_of(key, section, f"{prefix}{name}.")
+            of_ones_own = "NAME." if name in NAMED_SECTIONS else ""
+            found += _paths_of(key, section, f"{prefix}{name}.{of_ones_own}")
     return found
 
 

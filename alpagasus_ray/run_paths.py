@@ -12,11 +12,12 @@ class RunPaths:
     rejected = "triplets/rejected.json"
     triplets_staged = "triplets--staged"
     report = "report"
+    all_reviews = "reviews"
 
     @staticmethod
     def reviews(rubric: str, judge_model: str) -> str:
         """Return the folder of one rubric's reviews by one judge."""
-        return f"reviews/{_file_name(rubric)}--{_file_name(judge_model)}"
+        return f"{RunPaths.all_reviews}/{_file_name(rubric)}--{_file_name(judge_model)}"
 
     @staticmethod
     def arm(arm: str) -> str:

@@ -42,6 +42,8 @@ def steps_of(run: RunDirectory, recipe: Recipe) -> list[Step]:
 
 def _grading(run: RunDirectory, recipe: Recipe) -> Iterator[Step]:
     judge = recipe.grade.model
+    if not (recipe.wants_grades or run.exists(run.all_reviews)):
+        return
     for rubric in load_rubrics(recipe.grade):
         folder = run.reviews(rubric.name, judge)
         if recipe.wants_grades or run.exists(folder):

@@ -394,16 +394,26 @@ def shell_status(shell: Shell, folder: Path) -> str:
     return done.out
 
 
-@pytest.mark.parametrize("given", [(), ("--run-dir", "runs/mine")], ids=["the default", "relative"])
+@pytest.mark.parametrize(
+    ("given", "lost"),
+    [
+        ((), "--run-dir"),
+        (("--run-dir", "runs/mine"), "--run-dir runs/mine"),
+        (("--run-dir", "{sent}/mine"), "--run-dir"),
+        (("--run-dir", "{folder}/mine", "--set", "ledger=replies"), "ledger replies"),
+    ],
+)
 def test_a_job_writes_nothing_into_the_folder_that_goes_with_it(
-    ready: Shell, folder: Path, given: tuple[str, ...]
+    ready: Shell, folder: Path, given: tuple[str, ...], lost: str
 ) -> None:
-    grading = ("grade", "--data", "good.json", "--judge", "answer-key", *given)
-    told = complaint(folder, ready.run(folder, *grading, RAY_JOB_CONFIG_JSON_ENV_VAR="{}"))
-    assert "name a folder that all nodes share by its whole path" in told
-    assert not (folder / "runs").exists()
-    estimating = ("estimate", "--data", "good.json", *given)
-    assert ready.run(folder, *estimating, RAY_JOB_CONFIG_JSON_ENV_VAR="{}").code == 0
+    sent = folder / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
+    sent.mkdir(parents=True)
+    (sent / "good.json").write_text((folder / "good.json").read_text())
+    words = [word.format(sent=sent, folder=folder) for word in given]
+    told = complaint(sent, ready.run(sent, "grade", "--data", "good.json", "--judge", "answer-key", *words))
+    assert lost in told and "name a folder that all nodes share by its whole path" in told
+    assert not (sent / "runs").exists()
+    assert ready.run(sent, "estimate", "--data", "good.json", *words).code == 0
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name != "demo"])

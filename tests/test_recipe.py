@@ -143,6 +143,10 @@ def test_an_unknown_key_is_named_with_the_nearest(override: str, wrong: str, rig
         ("train.quantization=nf4", "train.lora.quantization"),
         ("strategy=single", "train.strategy"),
         ("generate.good_share=0.5", "toyworld.good_share"),
+        ("rank=8", "train.lora.rank"),
+        ("generate.max_replicas=2", "serve.max_replicas"),
+        ("train.threshold=4", "arms.NAME.threshold"),
+        ("grade.input_usd_per_million_tokens=1", "prices.NAME.input_usd_per_million_tokens"),
     ],
 )
 def test_a_setting_in_a_wrong_place_is_told_its_own(wrong: str, right: str) -> None:
@@ -556,3 +560,17 @@ def test_no_address_holds_a_secret(setting: str) -> None:
     with pytest.raises(UserError, match="keys come from the environment") as caught:
         load_recipe("demo", [f"{setting}=s3://AKIA:topsecret@bucket/folder"])
     assert "topsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arms", "grade", "wants"),
+    [
+        ("{}", "{}", True),
+        ("{all: {selector: full}}", "{}", False),
+        ("{all: {selector: full}, some: {selector: random, count: 3}}", "{}", False),
+        ("{all: {selector: full}, best: {selector: keep-share, keep_share: 0.2}}", "{}", True),
+        ("{all: {selector: full}}", "{import_reviews: reviews.json}", True),
+    ],
+)
+def test_a_run_grades_where_somebody_looks_at_scores(arms: str, grade: str, wants: bool) -> None:
+    assert load_recipe(None, [f"arms={arms}", f"grade={grade}"]).wants_grades == wants

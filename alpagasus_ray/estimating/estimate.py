@@ -71,9 +71,10 @@ class Estimate:
 def estimate(run: RunDirectory, recipe: Recipe) -> Estimate:
     """Return what the recipe's judges would be asked and cost.
 
-    That is `grade`; `compare` where the recipe names test sets, and the stronger judge of its flips; MT-Bench
-    where it has such a section. Raises UserError for what could not be asked: data, test sets, questions or a
-    tokenizer that cannot be read.
+    That is `grade`, whether or not an arm goes by scores (where none does, `run` leaves it out); `compare`
+    where the recipe names test sets, and the stronger judge of its flips; MT-Bench where it has such a
+    section. Raises UserError for what could not be asked: data, test sets, questions or a tokenizer that
+    cannot be read.
     """
     tally = RowTally()
     stages = [grading(run, recipe, tally)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +30,6 @@ QUIET_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     # The folder has everything: no look at a hub that may be out of reach and is waited for.
     "HF_HUB_OFFLINE": "1",
-    # Its processes' sockets: their whole paths have 107 bytes at most, and TMPDIR may be long.
-    "VLLM_RPC_BASE_PATH": "/tmp",
 }
 
 
@@ -143,13 +143,24 @@ def _adapter_arguments(engine: Engine) -> dict[str, Any]:
 
 def engine_environment(settings: ServeSettings, *, on_gpu: bool) -> dict[str, str]:
     """Return the environment variables of a model's processes."""
+    environment = QUIET_ENVIRONMENT | _short_sockets()
     if on_gpu:
-        return dict(QUIET_ENVIRONMENT)
-    return QUIET_ENVIRONMENT | {
+        return environment
+    return environment | {
         # vLLM would bind every model's threads to the same cores, and leave one core to none of them.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(max(1, int(settings.cpus_per_replica))),
     }
+
+
+def _short_sockets() -> dict[str, str]:
+    """Return where vLLM's processes put their sockets, where they have no room in the temporary folder.
+
+    A socket's whole path has 107 bytes at most, of which the name takes 37.
+    """
+    if "VLLM_RPC_BASE_PATH" in os.environ or len(tempfile.gettempdir()) + 37 <= 107:
+        return {}
+    return {"VLLM_RPC_BASE_PATH": "/tmp"}
 
 
 def worker_bundle(settings: ServeSettings, *, on_gpu: bool) -> dict[str, float]:

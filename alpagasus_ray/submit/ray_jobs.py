@@ -252,7 +252,9 @@ def _refusal(address: str, words: str) -> str:
         return f"{_no_cluster(address)}: another server answers there"
     words = re.sub(r"^Request failed with status code \d+: ", "", words)
     if found := re.search(r"Job (\S+) does not exist", words):
-        return f"the cluster at {address} has no job {found[1]}: see `alpagasus jobs list`"
+        return (
+            f"the cluster at {address} has no job {found[1]}: see `alpagasus jobs list --address {address}`"
+        )
     # Of a traceback the last line, where the reason stands.
     lines = [line for line in words.splitlines() if line.strip(" .")]
     return f"the cluster at {address} refused: {lines[-1].strip() if lines else words}"

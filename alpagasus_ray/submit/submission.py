@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,9 @@ STAGES = (
 ADDRESS = r"[A-Za-z][\w+.-]*://"
 """The start of one, wherever it stands: several may be named, with commas between them."""
 START = "python -m alpagasus_ray"
+LASTING = "name a folder that all nodes share by its whole path, or an object store (s3://...)"
+SENT_WITH_JOBS = "/runtime_resources/working_dir_files/"
+"""In the path of a folder that a node got with a job."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +100,18 @@ def submission(stage: str, arguments: Sequence[str], run_dir: str | None) -> Sub
     reach; and for addresses with a key in them.
     """
     check_holds_no_secret(stage, arguments)
-    return Submission(stage, tuple(arguments), lasting_run_dir(run_dir))
+    if run_dir is None:
+        raise UserError(f"a job needs --run-dir: {LASTING}")
+    if "://" not in run_dir and not run_dir.startswith("/"):
+        raise UserError(f"--run-dir {run_dir} is lost with its job: {LASTING}")
+    return Submission(stage, tuple(arguments), run_dir)
 
 
-def lasting_run_dir(run_dir: str | None) -> str:
-    """Return a run directory that outlives a job; raises UserError for one in the job's own folder, or none.
+def check_outlives_job(what: str, folder: str) -> None:
+    """Raise UserError for a folder inside the one that Ray sent with a job, if a job is what this is.
 
-    Ray removes the folder in which a job works, with all that was written there.
+    Ray removes that, with all that was written there. `what` it is, such as --run-dir, is part of the words.
     """
-    if run_dir is None or ("://" not in run_dir and not run_dir.startswith("/")):
-        told = "a job needs --run-dir" if run_dir is None else f"--run-dir {run_dir} is lost with its job"
-        raise UserError(
-            f"{told}: name a folder that all nodes share by its whole path, or an object store (s3://...)"
-        )
-    return run_dir
+    path = PurePosixPath(os.path.abspath(os.path.expanduser(folder.removeprefix("file://"))))
+    if ("://" not in folder or folder.startswith("file://")) and SENT_WITH_JOBS in str(path.parent):
+        raise UserError(f"{what} {folder} is lost with this job: {LASTING}")

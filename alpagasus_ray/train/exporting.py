@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def _readable_as_others_are(folder: Path) -> None:
     # Of what was just written: the process's own mask can be read only by changing it, for all threads.
     rights = (folder / SUMMARY_FILE).stat().st_mode
     for file in folder.glob("*.safetensors"):
-        file.chmod(rights)
+        with suppress(OSError):  # some mounts know no rights: no reason to lose a training
+            file.chmod(rights)
 
 
 def _tied_names(model: torch.nn.Module) -> set[str]:

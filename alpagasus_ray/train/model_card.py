@@ -25,7 +25,7 @@ def model_card(
 
     `summary` is that of training.json, `last` the last line of metrics.jsonl; `chat_template` says whether
     the tokenizer has one, `pad_token` what it pads with: one of its own where the base model had none. No
-    times and no paths: the same training has the same card.
+    times and no paths are on it.
     """
     # Imported here, both: only an export has a card.
     import jinja2
@@ -52,6 +52,7 @@ def model_card(
         lora_rank=lora.rank if lora else None,
         settings=_flat(job.settings.shapes_result()),
         strategy=job.settings.strategy,
+        elastic=job.settings.min_workers is not None,
         pad_token=pad_token,
         summary=summary,
         last=last,

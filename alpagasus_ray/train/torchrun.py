@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from alpagasus_ray.console import plain_console
+from alpagasus_ray.console import Console, plain_console
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.storage import last_part
+from alpagasus_ray.storage import Storage, last_part
 from alpagasus_ray.text_files import read_text
 from alpagasus_ray.train.attempts import attempt_settings
 from alpagasus_ray.train.base_models import fingerprint
@@ -31,7 +31,7 @@ from alpagasus_ray.train.checking import check_inputs
 from alpagasus_ray.train.deepspeed_config import checked_deepspeed_config, read_deepspeed_config
 from alpagasus_ray.train.devices import hide_gpus, wants_gpu
 from alpagasus_ray.train.engines.base import Written
-from alpagasus_ray.train.job import TrainJob, backend
+from alpagasus_ray.train.job import METRICS_FILE, TrainJob, backend
 from alpagasus_ray.train.job_files import written_here
 from alpagasus_ray.train.metrics import StepMetrics
 from alpagasus_ray.train.progress import shown_progress
@@ -60,9 +60,8 @@ def run(job: TrainJob, checkpoints: Path) -> None:
         # Not before the model is written: until then a kill would mean to begin anew.
         if dist.get_rank() == 0:
             _keep(checkpoints, keep)
-            plain_console().say(
-                f"train {last_part(job.export_folder)}: done, the model is in {job.export_folder}"
-            )
+            home = Storage(job.export_folder).shown("")[:-1]
+            _console().say(f"train {last_part(job.export_folder)}: done, the model is in {home}")
     finally:
         dist.destroy_process_group()
 
@@ -71,7 +70,16 @@ def _progress(job: TrainJob) -> AbstractContextManager[None]:
     """Show the steps, by the first worker, while the block lasts."""
     if dist.get_rank():
         return nullcontext()
-    return shown_progress(Path(job.export_folder), last_part(job.export_folder), plain_console())
+    folder = Path(job.export_folder)
+    (folder / METRICS_FILE).unlink(missing_ok=True)  # an earlier attempt's steps are not this one's
+    return shown_progress(folder, folder.name, _console())
+
+
+def _console() -> Console:
+    """Return a console that writes lines: other workers write to the same terminal."""
+    console = plain_console()
+    console.is_terminal = False
+    return console
 
 
 def _checkpoint(checkpoints: Path, keep: int, metrics: StepMetrics, fill: Callable[[Path], Written]) -> None:

@@ -125,8 +125,8 @@ def test_a_host_whose_link_is_cut_while_it_trains(here: Site, tmp_path: Path, lo
 
     def locally(*command: str) -> None:
         line = [sys.executable, "-m", "alpagasus_ray", command[0], *flags, *command[1:]]
-        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False)
-        assert done.returncode == 0, done.stderr
+        ran = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert ran.returncode == 0, ran.stderr
 
     for arm in ("lost", "undisturbed"):
         locally("select", "--arm", arm)

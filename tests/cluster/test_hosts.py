@@ -79,6 +79,10 @@ def test_the_pipeline_runs_on_three_hosts_as_on_one(finished_demo: tuple[Path, A
     assert refused.returncode != 0 and "entered" not in refused.stdout.splitlines()
     assert "token" in (refused.stdout + refused.stderr).lower()
 
+    lost = ["python", "jobs/select.py", "--arm", "full", "--full", "--run-dir", "runs/mine"]
+    refused = submitted(hosts, [*job, *lost])
+    assert refused.returncode != 0 and "--run-dir runs/mine is lost with this job" in refused.stdout
+
     stages = ["--recipe", "demo", "--run-dir", address, *FLAGS]
     ended = submitted(hosts, [*job, "python", "jobs/pipeline.py", *stages])
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]

@@ -129,6 +129,13 @@ def test_a_job_runs_on_all_nodes_and_its_exit_status_is_handed_on(slurm: Slurm) 
     assert slurm.left() == []
 
 
+def test_a_job_on_one_node_ends_well(slurm: Slurm) -> None:
+    script = slurm.start(SLURM_JOB_NUM_NODES="1")
+    out, _ = script.communicate(timeout=300)
+    assert script.returncode == 0 and "NODES 1" in out, out
+    assert len(slurm.steps.read_text().splitlines()) == 1
+
+
 def test_a_job_that_slurm_ends_leaves_nothing(slurm: Slurm) -> None:
     (slurm.folder / "wait").touch()
     script = slurm.start()

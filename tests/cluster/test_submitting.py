@@ -199,7 +199,8 @@ def test_no_wait(user: User, endpoint: LoopbackServer) -> None:
     assert user.run("jobs", "status", job_id)[1].split()[:2] == [job_id, "SUCCEEDED"]
     assert user.run("jobs", "status", "no-such-job")[::2] == (
         2,
-        f"alpagasus: the cluster at {user.address} has no job no-such-job: see `alpagasus jobs list`\n",
+        f"alpagasus: the cluster at {user.address} has no job no-such-job: see "
+        f"`alpagasus jobs list --address {user.address}`\n",
     )
 
 

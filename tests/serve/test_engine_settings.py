@@ -60,6 +60,25 @@ def test_a_replica_uses_as_many_threads_as_it_has_cpus(cpus: float, threads: str
     assert environment["OMP_NUM_THREADS"] == threads
 
 
+@pytest.mark.parametrize(
+    ("folder", "own", "sockets"),
+    [
+        ("/tmp", None, None),
+        ("/tmp/" + "long/" * 20, None, "/tmp"),
+        ("/tmp/" + "long/" * 20, "/run/mine", None),
+    ],
+)
+def test_sockets_have_room_wherever_the_temporary_folder_is(
+    monkeypatch: pytest.MonkeyPatch, folder: str, own: str | None, sockets: str | None
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", folder)
+    if own is not None:
+        monkeypatch.setenv("VLLM_RPC_BASE_PATH", own)
+    for on_gpu in (True, False):
+        environment = engine_environment(ServeSettings(), on_gpu=on_gpu)
+        assert environment.get("VLLM_RPC_BASE_PATH") == sockets
+
+
 def test_vllm_ends_answers_at_the_limit_that_none_named(engine: Engine) -> None:
     settings = ServeSettings(max_answer_tokens=64)
     arguments = engine_arguments(engine, settings, on_gpu=True)

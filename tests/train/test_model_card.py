@@ -28,13 +28,14 @@ def card(
     model: str = "meta-llama/Llama-2-7b-hf",
     chat_template: bool = True,
     last: dict[str, Any] = LAST,
+    pad_token: str = "[PAD]",
     **train: Any,
 ) -> tuple[dict[str, Any], str]:
     """Return a card's front matter and its text."""
     job = TrainJob(
         model, "/runs/one/arms/filtered/train.json", "/runs/one/models/filtered", TrainSettings(**train)
     )
-    text = model_card(job, SUMMARY, last, chat_template=chat_template, pad_token="[PAD]")
+    text = model_card(job, SUMMARY, last, chat_template=chat_template, pad_token=pad_token)
     _, front, page = text.split("---\n", 2)
     assert "/runs/" not in text and "{{" not in text and "None" not in text
     return yaml.safe_load(front), page
@@ -62,6 +63,9 @@ def test_how_it_was_trained_is_told_beside_what_shaped_it() -> None:
     assert "| loss of the rows held out | 1.2346 nats per target token |" in page
     assert "| trained by | deepspeed, 2 workers, rows packed |" in page
     assert "| padding token | `[PAD]` |" in page
+    _, page = card(min_workers=1, pad_token="<|endoftext|>")
+    assert "| trained by | fsdp, 2 workers at the end, rows packed |" in page
+    assert "| padding token | `<\\|endoftext\\|>` |" in page, "a table's cells end at a bar"
     _, page = card(strategy="single", workers=1, last={**LAST, "workers": 1})
     assert "held out" not in page and "| trained by | single, 1 worker, rows packed |" in page
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from alpagasus_ray import console
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.row_forms import ALPACA, RowForm
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import Recipe, TrainSettings
-from alpagasus_ray.train.job import SUMMARY_FILE, TrainJob
+from alpagasus_ray.train import torchrun
+from alpagasus_ray.train.job import METRICS_FILE, SUMMARY_FILE, TrainJob
 from alpagasus_ray.train.metrics import read_metrics
 
 
@@ -53,14 +55,14 @@ def test_a_killed_worker_ends_it_and_one_worker_alone_goes_on_to_the_losses_of_t
     kept = {path.name for path in (whole / "checkpoints").glob("step-*")}
     assert kept == {"step-000000016", "step-000000020"}, "keep_checkpoints"
 
-    with subprocess.Popen(command(broken / "job.json", broken / "checkpoints"), stderr=-1) as torchrun:
+    with subprocess.Popen(command(broken / "job.json", broken / "checkpoints"), stderr=-1) as process:
         until_s = time.monotonic() + 300
         while len(losses(broken)) < 10:
-            assert time.monotonic() < until_s and torchrun.poll() is None
+            assert time.monotonic() < until_s and process.poll() is None
             time.sleep(0.02)
-        random.choice(psutil.Process(torchrun.pid).children()).kill()
-        torchrun.communicate(timeout=100)
-    assert torchrun.returncode != 0 and not (broken / "model/model.safetensors").exists()
+        random.choice(psutil.Process(process.pid).children()).kill()
+        process.communicate(timeout=100)
+    assert process.returncode != 0 and not (broken / "model/model.safetensors").exists()
     told = run(broken / "job.json", broken / "checkpoints", workers=1)
     assert "say 2 workers and torchrun has started 1: leave workers out" in told.stderr
     alone = settings.model_copy(update={"workers": 1, "keep_checkpoints": 0})
@@ -145,3 +147,22 @@ def test_no_ray_and_no_vllm_need_be_installed(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_worker_alone_tells_how_far_it_is(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torchrun.dist, "get_rank", lambda: rank)
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    line = {"step": 1190, "num_steps": 2000, "loss": 1.5}
+    (folder / METRICS_FILE).write_text(json.dumps(line) + "\n")  # of an earlier attempt
+    with torchrun._progress(TrainJob("base", "train.json", str(folder), TrainSettings())):
+        time.sleep(1)
+        (folder / METRICS_FILE).write_text(json.dumps({**line, "step": 3}) + "\n")
+        time.sleep(2)
+    told = capsys.readouterr().err
+    assert ("train model: 3/2,000 steps" in told and "loss 1.500" in told) == (rank == 0)
+    assert "1,190" not in told
