@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,19 +97,42 @@ def test_the_object_store_answers_503_for_20_s(here: Site, grading: Submitted) -
 
 def test_the_disk_of_a_worker_host_is_full(here: Site, grading: Submitted) -> None:
     job = grading.started()
-    filler = here.hosts.disk(1) / "filler"
-    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as full:
-        while True:
-            full.write(bytes(1 << 20))
-    try:
+    with kept_full(here.hosts.disk(1)):
         out = done(job)
+        # What is sent with a job is new: a node that has it already needs no room for it.
+        (grading.folder / "notes.txt").write_text("another")
         out_of_another, code = ended(grading.start("--set", "grade.num_actors=4", run="another"))
-    finally:
-        filler.unlink()
-    assert code == 2 and "Traceback" not in out_of_another, out_of_another
+    grading.check_complete(out)
+    assert "Traceback" not in out_of_another, out_of_another
+    if code == 0:  # all its actors found room on the other host
+        assert grading.scores("another") == grading.scores()
+        return
+    assert code == 2, out_of_another
     assert f"node {here.hosts.network.address_of(1)} cannot take part in the job: " in out_of_another
     assert "No space left on device. Mend it" in out_of_another
-    grading.check_complete(out)
+
+
+@contextmanager
+def kept_full(disk: Path) -> Iterator[None]:
+    """Fill a disk, and whatever becomes free on it, for as long as the block lasts."""
+    filler, is_over = disk / "filler", threading.Event()
+
+    def fill() -> None:
+        with filler.open("wb", buffering=0) as file:
+            while not is_over.wait(0.02):
+                for size in (1 << 20, 1 << 12):
+                    with suppress(OSError):
+                        while file.write(bytes(size)) == size:
+                            pass
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        filling.join()
+        filler.unlink()
 
 
 def steps(run: RunDirectory, arm: str) -> list[dict[str, Any]]:
