@@ -33,8 +33,8 @@ PARTS = 5
 SMALL_MIB = 20.0
 """Processes that hold less are not told one by one."""
 
-Seen = dict[tuple[int, str], list[tuple[float, float]]]
-"""By process and name: when, in seconds, and how many MiB."""
+Seen = dict[int, list[tuple[float, float]]]
+"""By process: when, in seconds, and how many MiB."""
 
 
 class Clients:
@@ -81,9 +81,10 @@ class Clients:
             thread.join()
 
 
-def sampled(seconds: float) -> Seen:
-    """Return what this process and all below it hold, now and then, for so long."""
+def sampled(seconds: float) -> tuple[Seen, dict[int, str]]:
+    """Return what this process and all below it hold, now and then, for so long; and what they are."""
     seen: Seen = defaultdict(list)
+    names: dict[int, str] = {}
     started_s = time.monotonic()
     me = psutil.Process()
     while (at_s := time.monotonic() - started_s) < seconds:
@@ -92,9 +93,10 @@ def sampled(seconds: float) -> Seen:
                 name = (" ".join(process.cmdline()) or process.name()).strip()
             except psutil.Error:
                 continue
-            seen[process.pid, name].append((at_s, own_mib(process)))
+            names.setdefault(process.pid, name)  # an actor's title names the method that it is in
+            seen[process.pid].append((at_s, own_mib(process)))
         time.sleep(SAMPLE_EVERY_S)
-    return seen
+    return seen, names
 
 
 def by_part(samples: list[tuple[float, float]], seconds: float) -> list[float]:
@@ -135,14 +137,14 @@ def main() -> None:
             served(Path(folder) / MODEL, settings, prompts) as endpoint,
             Clients(endpoint, prompts, args.new_tokens, args.clients) as clients,
         ):
-            seen = sampled(args.seconds)
+            seen, names = sampled(args.seconds)
     ray.shutdown()
     print(f"{clients.answered:,} answers, {clients.failed} failures, in {args.seconds:g} s")
     print(f"{'MiB in each fifth of the time':<46}" + "".join(f"{part + 1:>8}" for part in range(PARTS)))
-    table = {key: by_part(samples, args.seconds) for key, samples in seen.items()}
-    for (_, name), parts in sorted(table.items(), key=lambda one: -one[1][-1]):
+    table = {pid: by_part(samples, args.seconds) for pid, samples in seen.items()}
+    for pid, parts in sorted(table.items(), key=lambda one: -one[1][-1]):
         if max(parts) >= SMALL_MIB:
-            print(f"{shown_name(name):<46}" + "".join(f"{mib:>8.0f}" for mib in parts))
+            print(f"{shown_name(names[pid]):<46}" + "".join(f"{mib:>8.0f}" for mib in parts))
     sums = [sum(parts[number] for parts in table.values()) for number in range(PARTS)]
     print(f"{'all':<46}" + "".join(f"{mib:>8.0f}" for mib in sums))
 
