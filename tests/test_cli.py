@@ -213,7 +213,8 @@ def test_a_whole_run_is_checked_before_its_first_stage(
     ready: Shell, folder: Path, wrong: str, says: str
 ) -> None:
     """What would stop the last stage after hours is told at once."""
-    done = ready.run(folder, "run", "--recipe", "whole.yaml", "--set", wrong)
+    by_score = "arms.best={selector: top-k, k: 1}"  # so that grading is wanted
+    done = ready.run(folder, "run", "--recipe", "whole.yaml", "--set", by_score, "--set", wrong)
     assert says in complaint(folder, done)
     assert not (folder / "runs/default/triplets").exists()
 
