@@ -88,8 +88,9 @@ def test_the_driver_on_the_head_is_killed_and_the_same_line_submitted_again(
     grading.check_complete(done(grading.start()))
 
 
-def test_the_object_store_answers_503_for_20_s(here: Site, grading: Submitted) -> None:
-    job = grading.started(answered=0.8)  # so that it reaches into the commit
+@pytest.mark.parametrize("answered", [0.1, 0.8])
+def test_the_object_store_answers_503_for_20_s(here: Site, grading: Submitted, answered: float) -> None:
+    job = grading.started(answered)
     here.refusals.are_on = True
     threading.Timer(20, setattr, (here.refusals, "are_on", False)).start()
     grading.check_complete(done(job), lost_at_most=0)
