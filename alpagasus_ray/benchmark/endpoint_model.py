@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,9 @@ from typing import Any
 import aiohttp
 
 from alpagasus_ray.llm.chat import EndpointError, ReplyError
-from alpagasus_ray.llm.failures import failure_of, malformed, rejection_of, unreached, usable_key
-from alpagasus_ray.llm.rate_limits import retry_after_s
+from alpagasus_ray.llm.failures import failure_of, malformed, usable_key
 from alpagasus_ray.llm.retrying import Tries
-from alpagasus_ray.llm.wire import json_object
+from alpagasus_ray.llm.wire import answer_to, json_object
 from alpagasus_ray.recipe_benchmark_tasks import BenchmarkSettings
 
 
@@ -63,20 +61,13 @@ class Completions:
 
     async def _post(self, session: aiohttp.ClientSession, payload: dict[str, Any]) -> dict[str, Any]:
         url, headers = f"{self.base_url.rstrip('/')}/completions", {"Authorization": f"Bearer {self._key}"}
-        # No chain: aiohttp's errors hold the request's headers.
-        try:
-            async with session.post(url, json=payload, headers=headers) as response:
-                content = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise unreached(error, self.base_url, self._key) from None
-        if response.status >= 400:
-            wait_s = retry_after_s(response.headers, time.time())
-            rejection = rejection_of(response.status, _said(content), self._key, wait_s)
+        answer = await answer_to(session.post(url, json=payload, headers=headers), self.base_url, self._key)
+        if (rejection := answer.rejection(self._key, time.time())) is not None:
             raise failure_of(rejection, self.base_url, self._model)
-        answer = json_object(content)
-        if not isinstance(answer.get("choices"), list) or not answer["choices"]:
+        body = json_object(answer.content)
+        if not isinstance(body.get("choices"), list) or not body["choices"]:
             raise malformed("the body has no choices")
-        return answer
+        return body
 
 
 class EndpointAsking:
@@ -188,11 +179,3 @@ def endpoint_model_class(base: type) -> Any:
 def _has_logprobs(choice: dict[str, Any]) -> bool:
     found = choice.get("logprobs")
     return isinstance(found, dict) and bool(found.get("token_logprobs")) and bool(found.get("top_logprobs"))
-
-
-def _said(content: bytes) -> object:
-    """Return the JSON value of an answer's body, or its text where it is none."""
-    try:
-        return json.loads(content)
-    except ValueError:
-        return content.decode("utf-8", "replace")

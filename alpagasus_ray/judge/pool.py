@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -81,20 +81,18 @@ class JudgePool:
             raise UserError(f"the ledger {job.ledger} cannot be put in order: {error}") from error
         Ledger(job.ledger).prepare()
         once = job.settings.model_copy(update={"max_retries": 0})
-        judge = Judge(replace(job, settings=once, spent_usd=self.bill.spending.usd), max_concurrency=1)
         asked: list[dict[str, Any]] = []
         try:
-            for row in rows[:MAX_FIRST]:
-                judgment = judge.judge_one(row)
-                self.bill.add([judgment.columns()])
-                self._asked_first.append(judgment.columns())
-                asked += [] if judgment.from_ledger else [row]
-                if judgment.text is not None or failure_kind(judgment.failure or "") in WAITED_FOR:
-                    return asked
+            with closing(Judge(replace(job, settings=once, spent_usd=self.bill.spending.usd), 1)) as judge:
+                for row in rows[:MAX_FIRST]:
+                    judgment = judge.judge_one(row)
+                    self.bill.add([judgment.columns()])
+                    self._asked_first.append(judgment.columns())
+                    asked += [] if judgment.from_ledger else [row]
+                    if judgment.text is not None or failure_kind(judgment.failure or "") in WAITED_FOR:
+                        return asked
         except EndpointError as error:
             raise UserError(str(error)) from error
-        finally:
-            judge.close()
         raise UserError(f"the judge answered none of the first requests ({judgment.failure})")
 
     def judge(

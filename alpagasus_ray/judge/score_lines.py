@@ -39,7 +39,8 @@ def first_lines(text: str) -> list[str]:
 
 
 def _without_markup(line: str) -> str:
-    line = re.sub(r"(?<=\d) ?½", ".5", line.translate(_ALIKE))
+    line = line.translate(_ALIKE)
+    line = re.sub(r"(?<=\d) ?½", ".5", line) if "½" in line else line
     line = _MARKUP.sub(" ", line.strip())
     line = " ".join((_EMPHASIS.sub(" ", line) if "_" in line else line).split())
     return _LIST_MARKER.sub("", line)
@@ -74,10 +75,13 @@ def _without_scale(line: str, scale: tuple[float, float]) -> str:
             raise UnreadableScoreError(OUT_OF_SCALE)
         return " "
 
-    for pattern in _SCALES:
-        line = pattern.sub(drop, line)
+    folded = line.casefold()
+    if "scale" in folded or "/" in folded or "out of" in folded:  # few have any: the patterns take long
+        for pattern in _SCALES:
+            line = pattern.sub(drop, line)
     # Brackets may as well hold a range of scores or a pair of them: only the scale itself is dropped.
-    line = _BRACKETED_SCALE.sub(lambda match: " " if is_the_rubrics(match) else match[0], line)
+    if "(" in line or "[" in line:
+        line = _BRACKETED_SCALE.sub(lambda match: " " if is_the_rubrics(match) else match[0], line)
     line = " ".join(line.split())
     return re.sub(r"(?<=\d) ,(?=\d)", ", ", line)  # "8/10,9/10" has become "8 ,9"
 

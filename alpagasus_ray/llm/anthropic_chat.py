@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
 
 import anthropic
-import httpx2
 
 from alpagasus_ray.llm.chat import EndpointError, RateLimits, Reply, Request, ignore_limits
-from alpagasus_ray.llm.failures import (
-    NO_KEY,
-    failure_of,
-    late,
-    malformed,
-    rejection_of,
-    unreached,
-    usable_key,
-)
-from alpagasus_ray.llm.rate_limits import anthropic_limits, retry_after_s
-from alpagasus_ray.llm.wire import (
-    FixedAddresses,
-    SameHeaders,
-    connections,
-    json_bytes,
-    json_object,
-    token_count,
-    writable,
-)
+from alpagasus_ray.llm.failures import failure_of, malformed, usable_key
+from alpagasus_ray.llm.rate_limits import anthropic_limits
+from alpagasus_ray.llm.wire import Wire, json_object, token_count, writable
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 INPUT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -43,19 +25,11 @@ FINISH_REASONS = {
 """Ours by Anthropic's stop reason; any other stands as it is."""
 
 
-class _Client(SameHeaders, anthropic.AsyncAnthropic):
-    """The SDK's own client, less what each request need not repeat."""
-
-
-class _HttpClient(FixedAddresses, anthropic.DefaultAioHttpClient):
-    """The SDK's own client on aiohttp, less what each request need not repeat."""
-
-
 class AnthropicChat:
     """The Messages API of Anthropic, or of a server that speaks it."""
 
     def __init__(self, base_url: str | None, api_key: str | None, timeout_s: float) -> None:
-        """Connect to nothing yet; raises EndpointError for a key that cannot be sent.
+        """Connect to nothing yet; raises EndpointError for a key that cannot be sent, and as Wire does.
 
         `base_url` is the server's, with or without the /v1 that OpenAI's have.
         """
@@ -64,49 +38,26 @@ class AnthropicChat:
         # Never the SDK's own ANTHROPIC_BASE_URL: it is in no manifest.
         server = (base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
         self._url = f"{server}/v1/messages"
-        self._timeout_s = timeout_s
-        timeout, limits = connections(timeout_s)
-        self._client = _Client(
-            base_url=server,
-            api_key=usable_key(api_key),
-            timeout=timeout,
-            max_retries=0,  # who asks decides about trying again
-            open_telemetry=False,  # rows go to the judge and to nobody else
-            http_client=_HttpClient(timeout=timeout, limits=limits),
+        key = usable_key(api_key)
+        self._wire = Wire(
+            self._where, lambda: anthropic.AsyncAnthropic(base_url=server, api_key=key), timeout_s
         )
 
     async def complete(self, request: Request) -> Reply:
         """Return the reply; raises as ChatModel.complete says."""
         if request.raw_prompt:
             raise EndpointError("Anthropic's API takes conversations only, no raw prompts")
-        content = json_bytes(_body(request))
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._client.post(self._url, cast_to=httpx2.Response, content=content)
-        except anthropic.APIStatusError as error:
-            self._tell_limits(error.response.headers)
-            wait_s = retry_after_s(error.response.headers, time.time())
-            # No chain, here and below: the SDK's errors hold the endpoint's words, which may repeat the key.
-            answer = rejection_of(error.status_code, error.body, self._key, wait_s)
-            raise failure_of(answer, self._where, request.model) from None
-        except TimeoutError:
-            raise late(self._where) from None
-        except (anthropic.AnthropicError, httpx2.InvalidURL) as error:
-            raise unreached(error, self._where, self._key) from None
-        self._tell_limits(response.headers)
-        return self._reply(json_object(response.content))
+        answer = await self._wire.post(self._url, _body(request))
+        now = time.time()
+        if (limits := anthropic_limits(answer.headers, now)) is not None:
+            self.on_limits(limits)
+        if (rejection := answer.rejection(self._wire.key, now)) is not None:
+            raise failure_of(rejection, self._where, request.model)
+        return self._reply(json_object(answer.content))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
-
-    @property
-    def _key(self) -> str:
-        return self._client.api_key or NO_KEY
-
-    def _tell_limits(self, headers: httpx2.Headers) -> None:
-        if (limits := anthropic_limits(dict(headers.items()), time.time())) is not None:
-            self.on_limits(limits)
+        await self._wire.close()
 
     def _reply(self, answer: dict[str, Any]) -> Reply:
         blocks, stop_reason, usage = answer.get("content"), answer.get("stop_reason"), answer.get("usage")

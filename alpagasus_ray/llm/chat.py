@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -41,10 +41,16 @@ class Request:
     sampling: Sampling
     raw_prompt: bool = False
     """Send the one message's text as it stands, to a completions endpoint, with no chat template."""
+    _key: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def key(self) -> str:
         """The 64 hexadecimal digits under which the ledger keeps the reply."""
+        if not self._key:
+            object.__setattr__(self, "_key", self._digest())
+        return self._key
+
+    def _digest(self) -> str:
         sampling = self.sampling
         values: dict[str, Any] = {
             "messages": [{"content": one.content, "role": one.role} for one in self.messages],

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import httpx2
 
 from alpagasus_ray.llm.chat import REFUSED, EndpointError, ReplyError
 
@@ -23,12 +23,8 @@ _TOO_LONG = re.compile("maximum context length|prompt is too long|exceed context
 """The words of vLLM and of Anthropic, which have no code for it."""
 _SETTING = re.compile("`(temperature|top_p)`|^(temperature|top_p)\\b")
 """How Anthropic names the setting at fault."""
-_NO_ADDRESS = (
-    httpx2.InvalidURL,
-    httpx2.UnsupportedProtocol,
-    aiohttp.InvalidURL,
-    aiohttp.NonHttpUrlClientError,
-)
+_NO_ADDRESS = (ValueError, aiohttp.NonHttpUrlClientError)
+"""aiohttp.InvalidURL is a ValueError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +126,15 @@ def _kind(rejection: Rejection) -> str:
 def unreached(error: BaseException, where: str, key: str) -> ReplyError | EndpointError:
     """Return the failure of a request to which no whole answer came.
 
-    EndpointError for an address that is none. The request may be billed unless it is certain that it was
-    never sent: the connection was not made.
+    EndpointError for an address that is none, or a certificate that nobody vouches for. The request may be
+    billed unless it is certain that it was never sent: the connection was not made.
     """
     chain = _chain(error)
+    if any(isinstance(one, ssl.SSLCertVerificationError) for one in chain):
+        return EndpointError(
+            f"{where} shows a certificate that is not trusted ({one_line(chain[-1], key)}): name "
+            "those of your own authority in SSL_CERT_FILE"
+        )
     if any(isinstance(one, _NO_ADDRESS) for one in chain):
         return EndpointError(f"{where} is no address of an endpoint: {one_line(chain[-1], key)}")
     if any(isinstance(one, aiohttp.ConnectionTimeoutError) for one in chain):
@@ -142,7 +143,6 @@ def unreached(error: BaseException, where: str, key: str) -> ReplyError | Endpoi
         return ReplyError("connection", f"{where} cannot be reached: {one_line(chain[-1], key)}")
     if any(isinstance(one, aiohttp.ServerTimeoutError) for one in chain):
         return late(where)
-    # The aiohttp transport reports a connection that broke as a time-out at times, hence the chain.
     if any(isinstance(one, ConnectionError | aiohttp.ClientError) for one in chain):
         return ReplyError("connection", f"{where} hung up before the reply was whole", may_be_billed=True)
     if any(isinstance(one, TimeoutError) for one in chain):

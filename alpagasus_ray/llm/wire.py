@@ -1,13 +1,21 @@
-"""What the providers' clients share: how connections are kept, and how an answer's parts are read."""
+"""How requests reach a provider's endpoint, and how the parts of an answer are read."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
 import httpx2
 
-from alpagasus_ray.llm.failures import malformed
+from alpagasus_ray.llm.chat import EndpointError
+from alpagasus_ray.llm.failures import NO_KEY, Rejection, malformed, rejection_of, unreached
+from alpagasus_ray.llm.rate_limits import retry_after_s
 
 MAX_TOKENS = 1 << 31
 """A count of tokens that is as large is garbage."""
@@ -17,68 +25,125 @@ KEEP_ALIVE_S = 4.0
 request that meets a connection being closed is lost."""
 
 
-class FixedAddresses(httpx2.AsyncClient):
-    """Mixed into an SDK's HTTP client: requests are taken as the SDK made them.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, whatever its status."""
 
-    httpx2 parses the address and merges cookies, queries and its own headers into each request anew, of which
-    an endpoint needs nothing: a quarter of the SDK's whole time.
+    status: int
+    headers: Mapping[str, str]
+    """Whose names may be asked for in any case."""
+    content: bytes
+
+    def rejection(self, key: str, now: float) -> Rejection | None:
+        """Return what an answer with an error says, without the key; None where it is none.
+
+        `now` is the Unix time in seconds that the headers' dates are counted from.
+        """
+        if self.status < 400:
+            return None
+        try:
+            body: object = json.loads(self.content)
+        except (ValueError, RecursionError):
+            body = self.content.decode("utf-8", "replace")
+        return rejection_of(self.status, body, key, retry_after_s(self.headers, now))
+
+
+async def answer_to(
+    sending: AbstractAsyncContextManager[aiohttp.ClientResponse], where: str, key: str
+) -> Answer:
+    """Return the answer to what is being sent; raises as `unreached` says where no whole one comes."""
+    try:
+        async with sending as response:
+            return Answer(response.status, response.headers, await response.read())
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        # No chain: aiohttp's errors hold the request's headers, and so the key.
+        raise unreached(error, where, key) from None
+
+
+class Sdk(Protocol):
+    """What is taken of a provider's own client: the headers that its protocol wants."""
+
+    @property
+    def api_key(self) -> str | None:
+        """The key, as it is sent."""
+
+    @property
+    def default_headers(self) -> Mapping[str, object]:
+        """Of every request; what is no text in it is not sent."""
+
+    @property
+    def auth_headers(self) -> Mapping[str, str]:
+        """Those with the key."""
+
+    async def close(self) -> None:
+        """Release what it holds."""
+
+
+class Wire:
+    """The connections to one endpoint, and the headers that the provider's SDK has for it.
+
+    The bytes go to aiohttp at once. On the way there the SDK makes options, a request of httpx2 and one of
+    aiohttp of each body, and as much of each answer: more than half of what a judge's actor computed, and
+    0.67 of an endpoint's limit with 256 in flight instead of more than 0.8 (benchmarks/comparing.py).
     """
 
-    def build_request(
-        self,
-        method: str,
-        url: httpx2.URL | str,
-        *,
-        content: Any = None,
-        headers: Any = None,
-        timeout: Any = None,
-        **unused: Any,
-    ) -> httpx2.Request:
-        """Return the request with these headers and content to this address."""
-        addresses = self.__dict__.setdefault("_addresses", {})
-        address = addresses.get(url) or addresses.setdefault(url, httpx2.URL(url))
-        extensions = {"timeout": httpx2.Timeout(timeout).as_dict()}
-        return httpx2.Request(method, address, headers=headers, content=content, extensions=extensions)
+    def __init__(self, where: str, sdk: Callable[[], Sdk], timeout_s: float) -> None:
+        """Connect to nothing yet. `where` names the endpoint in what is said of it, `sdk` makes the client.
+
+        Raises EndpointError where the environment's certificates cannot be read.
+        """
+        self._where, self._timeout_s = where, timeout_s
+        try:
+            self._certificates, self._sdk = httpx2.create_ssl_context(), sdk()
+        except OSError as error:
+            raise EndpointError(f"the certificates in SSL_CERT_FILE cannot be read: {error}") from None
+        self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, str | None] = {}
+
+    @property
+    def key(self) -> str:
+        """What must be in no message."""
+        return self._sdk.api_key or NO_KEY
+
+    async def post(self, url: str, body: dict[str, Any]) -> Answer:
+        """Return the answer; raises what `unreached` makes of it where no whole one came."""
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        session = self._session or self._connected()
+        return await answer_to(session.post(url, data=content, proxy=self._proxy(url)), self._where, self.key)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sdk.close()
+        if self._session is not None:
+            await self._session.close()
+
+    def _connected(self) -> aiohttp.ClientSession:
+        # Half the time at most goes into connecting, so that a request that runs out of time was sent.
+        connect_s = min(CONNECT_TIMEOUT_S, self._timeout_s / 2)
+        headers = {**self._sdk.default_headers, **self._sdk.auth_headers}
+        self._session = aiohttp.ClientSession(
+            # No limit: who asks keeps to max_concurrency.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=self._certificates),
+            headers={name: value for name, value in headers.items() if isinstance(value, str)},
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=connect_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self._session
+
+    def _proxy(self, url: str) -> str | None:
+        """Return the proxy that the environment wants for an address; aiohttp would look for it each time."""
+        if url not in self._proxies:
+            self._proxies[url] = proxy_of(url)
+        return self._proxies[url]
 
 
-class SameHeaders:
-    """Mixed into an SDK's client: the headers it made for the first request serve for all.
-
-    What differs between them is the body alone, and putting the same fifteen headers together each time,
-    with the address and the JSON, takes the SDK as long as sending them. Bodies are handed in as bytes.
-    """
-
-    def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
-        sdk: Any = super()
-        client: Any = self
-        request: httpx2.Request
-        headers = self.__dict__.get("_same_headers")
-        if headers is None:
-            request = sdk._build_request(options, retries_taken=retries_taken)
-            made = request.headers.raw
-            self._same_headers = [one for one in made if one[0].lower() != b"content-length"]
-        else:
-            request = client._client.build_request(
-                options.method, options.url, headers=headers, content=options.content, timeout=client.timeout
-            )
-        return request
-
-
-def json_bytes(body: dict[str, Any]) -> bytes:
-    """Return a request's body as it is sent."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-
-
-def connections(timeout_s: float) -> tuple[httpx2.Timeout, httpx2.Limits]:
-    """Return the time limits of one request and the limits of the pool, for an aiohttp transport.
-
-    Half the time at most goes into connecting, so that a request that runs out of time was sent. The pool has
-    no limit: who asks keeps to max_concurrency.
-    """
-    connect_s = min(CONNECT_TIMEOUT_S, timeout_s / 2)
-    timeout = httpx2.Timeout(timeout_s, connect=connect_s, pool=connect_s)
-    # 0 is aiohttp's "no limit"; None would be its default of 100.
-    return timeout, httpx2.Limits(max_connections=0, keepalive_expiry=KEEP_ALIVE_S)
+def proxy_of(url: str) -> str | None:
+    """Return the proxy of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY and so on) for an address."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def json_object(content: bytes) -> dict[str, Any]:

@@ -157,3 +157,21 @@ def test_a_bad_key_stops_after_one_request(tmp_path: Path) -> None:
         assert endpoint.asked.total() == 0
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or b"canary" not in path.read_bytes()
+
+
+def test_certificates_that_cannot_be_read_are_said_before_anything_is_asked(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(rows(5)))
+    with LoopbackServer() as endpoint:
+        done = subprocess.run(
+            grade_command(data, tmp_path / "run", endpoint),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "SSL_CERT_FILE": str(tmp_path / "nowhere.pem")},
+        )
+    assert done.returncode == 2
+    assert "alpagasus: the certificates in SSL_CERT_FILE cannot be read: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert endpoint.asked.total() == 0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpagasus_ray.llm.anthropic_chat import AnthropicChat
-from alpagasus_ray.llm.chat import Message, ReplyError, Request, Sampling
+from alpagasus_ray.llm.chat import EndpointError, Message, ReplyError, Request, Sampling
 from alpagasus_ray.llm.openai_chat import OpenAIChat
-from alpagasus_ray.llm.wire import json_object, token_count, writable
+from alpagasus_ray.llm.wire import json_object, proxy_of, token_count, writable
 from tests.loopback import LoopbackServer
 
 CHATS: dict[str, Any] = {"openai": OpenAIChat, "anthropic": AnthropicChat}
@@ -90,9 +93,7 @@ def test_a_compressed_answer_is_understood(endpoint: LoopbackServer, provider: s
 
 
 @pytest.mark.parametrize("provider", CHATS)
-def test_every_request_has_the_headers_that_the_sdk_gave_the_first(
-    endpoint: LoopbackServer, provider: str
-) -> None:
+def test_every_request_has_the_headers_of_the_sdk(endpoint: LoopbackServer, provider: str) -> None:
     seen: list[dict[str, str]] = []
     bodies: list[bytes] = []
 
@@ -110,6 +111,95 @@ def test_every_request_has_the_headers_that_the_sdk_gave_the_first(
     assert "secret" in seen[0]["authorization"]
     assert seen[0]["content-type"] == "application/json"
     assert provider != "anthropic" or seen[0]["anthropic-version"]
+
+
+def asked(base_url: str, provider: str) -> str:
+    """Return the reply to one request."""
+
+    async def ask() -> str:
+        chat = CHATS[provider](base_url, "secret", 20)
+        try:
+            return str((await chat.complete(request("Fine?"))).text)
+        finally:
+            await chat.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_requests_take_the_proxy_of_the_environment(
+    endpoint: LoopbackServer, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", endpoint.base_url.removesuffix("/v1"))
+    assert asked("http://a-judge.example/v1", provider)
+    monkeypatch.setenv("no_proxy", "a-judge.example")
+    with pytest.raises(ReplyError, match="cannot be reached"):
+        asked("http://a-judge.example/v1", provider)
+
+
+def test_the_proxy_of_an_address_is_that_of_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert proxy_of("https://api.openai.com/v1") is None
+    monkeypatch.setenv("ALL_PROXY", "http://all:1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://safe:1")
+    monkeypatch.setenv("NO_PROXY", "localhost,.own.example")
+    assert proxy_of("https://api.openai.com/v1") == "http://safe:1"
+    assert proxy_of("http://user:word@judge.example:8000/v1") == "http://all:1"
+    assert proxy_of("http://localhost:8000/v1") is None
+    assert proxy_of("http://gpu.own.example/v1") is None
+    assert proxy_of("no address") is None
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_a_request_follows_where_the_endpoint_has_moved(endpoint: LoopbackServer, provider: str) -> None:
+    @web.middleware
+    async def moved(request: web.Request, handler: Any) -> Any:
+        if request.query.get("new"):
+            return await handler(request)
+        raise web.HTTPPermanentRedirect(f"{request.path}?new=1")
+
+    endpoint.reply = lambda body: body["messages"][0]["content"]
+    assert asked_through(moved, endpoint, provider, 2) == ["0", "1"]
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_a_certificate_of_ones_own_is_trusted_where_the_environment_names_it(
+    endpoint: LoopbackServer, provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = own_certificate(tmp_path)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(own)
+
+    async def ask() -> str:
+        runner = web.AppRunner(endpoint.app())
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=serving)
+        await site.start()
+        chat = CHATS[provider](f"https://127.0.0.1:{runner.addresses[0][1]}/v1", "secret", 20)
+        try:
+            return str((await chat.complete(request("Fine?"))).text)
+        finally:
+            await chat.close()
+            await runner.cleanup()
+
+    with pytest.raises(EndpointError, match=r"not trusted .*certificate verify failed.* in SSL_CERT_FILE"):
+        asyncio.run(ask())
+    monkeypatch.setenv("SSL_CERT_FILE", str(own))
+    assert asyncio.run(ask())
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    with pytest.raises(EndpointError, match="SSL_CERT_FILE"):
+        asyncio.run(ask())
+
+
+def own_certificate(folder: Path) -> Path:
+    """Return a file with a key and a certificate for 127.0.0.1, signed with itself."""
+    file = folder / "own.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", file, "-out", file]
+    command += ["-subj", "/CN=own", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
 
 
 @given(st.binary())
