@@ -31,7 +31,8 @@ def engine(tmp_path: Path) -> Engine:
 
 def test_on_cpus_nothing_is_compiled_and_the_cache_is_bounded(engine: Engine) -> None:
     arguments = engine_arguments(engine, ServeSettings(kv_cache_gib=2), on_gpu=False)
-    assert arguments == {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 2 * 2**30}
+    cpu = {"enforce_eager": True, "kv_cache_memory_bytes": 2 * 2**30, "max_num_seqs": 256}
+    assert arguments == {"dtype": "float32", **cpu}
 
 
 def test_on_gpus_vllm_decides(engine: Engine) -> None:
