@@ -100,19 +100,21 @@ def test_the_disk_of_a_worker_host_is_full(here: Site, grading: Submitted) -> No
     job = grading.started()
     with kept_full(here.hosts.disk(1)):
         out = done(job)
-        # What is sent with a job is new: a node that has it already needs no room for it.
-        (grading.folder / "notes.txt").write_text("another")
-        # More actors than the other host has room for, and no reply to be had before they start.
-        needs_both = ("--set", "grade.num_actors=8", "--set", f"ledger={grading.address('its-ledger')}")
-        grading.endpoint.latency_s = 20.0
+    grading.check_complete(out)
+
+    # What is sent with a job is new: a node that has it already needs no room for it.
+    (grading.folder / "notes.txt").write_text("another")
+    # More actors than the other host has room for, and no reply to be had before they start.
+    needs_both = ("--set", "grade.num_actors=8", "--set", f"ledger={grading.address('its-ledger')}")
+    grading.endpoint.latency_s = 20.0
+    with kept_full(here.hosts.disk(1)):
         refused, code = ended(grading.start(*needs_both, run="another"))
-        grading.endpoint.latency_s = LATENCY_S
     assert code == 2, refused
     assert "Traceback" not in refused, refused
     assert f"node {here.hosts.network.address_of(1)} cannot take part in the job: " in refused
     assert "No space left on device. Mend it" in refused
+    grading.endpoint.latency_s = LATENCY_S
     done(grading.start(*needs_both, run="another"))
-    grading.check_complete(out)
     assert grading.scores("another") == grading.scores()
 
 
