@@ -16,6 +16,7 @@ from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_
 from alpagasus_ray.serve.engine_settings import ingress_config, llm_config, uses_gpus
 from alpagasus_ray.serve.engines import Engine, checked_engines
 from alpagasus_ray.serve.guard import Admission, Guard
+from alpagasus_ray.serve.listening import Listening
 from alpagasus_ray.serve.refusals import ErrorWords, answer_exception
 from alpagasus_ray.serve.serve_config import read_arguments
 
@@ -51,9 +52,16 @@ def _listening_host() -> str:
 
 
 def build_application(
-    engines: Sequence[Engine], settings: ServeSettings, admission: Admission, *, on_gpu: bool
+    engines: Sequence[Engine],
+    settings: ServeSettings,
+    admission: Admission,
+    *,
+    on_gpu: bool,
+    own_port: int | None = None,
 ) -> Any:
     """Return a Serve application that answers for all engines' models as OpenAI would, behind a guard.
+
+    With a port of its own it listens there itself, on the head node, and Serve needs no proxy.
 
     ray.serve.llm's own build_openai_app takes no application to put a guard around; this is what it does
     besides.
@@ -84,7 +92,10 @@ def build_application(
         fields = llm_config(engine, index, settings, on_gpu=on_gpu, server_class=server_class)
         configs.append(LLMConfig(**fields))
     # Not Ray's own application: it tells clients tracebacks, and lets any web page read what it answers.
-    app = FastAPI(lifespan=metrics_lifespan)
+    lifespan = metrics_lifespan
+    if own_port is not None:
+        lifespan = Listening(metrics_lifespan, settings.host, own_port)
+    app = FastAPI(lifespan=lifespan)
     for kind in (RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_exception)
     # The last that is added is the first that is asked.
@@ -96,7 +107,7 @@ def build_application(
     wait_s = settings.replica_wait_s if settings.num_replicas else None
     ingress_of_ours = ingress_class(OpenAiIngress, ModelList, settings.max_answer_tokens, wait_s)
     ingress = make_fastapi_ingress(ingress_of_ours, app=app)
-    return serve.deployment(ingress, **ingress_config()).bind(
+    return serve.deployment(ingress, **ingress_config(listens=own_port is not None)).bind(
         llm_deployments={config.model_id: build_llm_deployment(config) for config in configs},
         model_cards={config.model_id: to_model_metadata(config.model_id, config) for config in configs},
         engine_of={model.name: engine.model_id for engine in engines for model in engine.models},

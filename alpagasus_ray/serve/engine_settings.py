@@ -17,6 +17,8 @@ APPLICATION = "alpagasus"
 """What Serve calls the endpoint."""
 BYTES_PER_GIB = 2**30
 INGRESS_CPUS = 0.1
+HEAD_NODE = "node:__internal_head__"
+"""A resource that Ray gives to this node alone."""
 REPLICA_STOPS_WITHIN_S = 2.0
 HEALTH_CHECK_PERIOD_S = 1.0
 """Serve gives a replica up after three bad answers in a row (serve/_private/constants.py), else 30 s."""
@@ -80,12 +82,16 @@ def _replicas(settings: ServeSettings) -> dict[str, Any]:
     }
 
 
-def ingress_config() -> dict[str, Any]:
-    """Return the deployment options of the process that reads requests and hands them to the models."""
+def ingress_config(*, listens: bool) -> dict[str, Any]:
+    """Return the deployment options of the process that reads requests and hands them to the models.
+
+    Where it listens itself it is on the head node, which may have no CPUs to give.
+    """
+    place = {"num_cpus": 0, "resources": {HEAD_NODE: 0.001}} if listens else {"num_cpus": INGRESS_CPUS}
     return {
         "num_replicas": 1,
         "max_ongoing_requests": UNLIMITED,
-        "ray_actor_options": {"num_cpus": INGRESS_CPUS},
+        "ray_actor_options": place,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": REPLICA_STOPS_WITHIN_S,
     }

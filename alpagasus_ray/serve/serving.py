@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import ray
 from ray import serve
-from ray.exceptions import RayTaskError
 from ray.serve.schema import (
     ApplicationStatus,
     ApplicationStatusOverview,
@@ -109,16 +108,12 @@ class _Startup:
         resources = ray.cluster_resources()
         on_gpu = uses_gpus(self.settings, resources)
         self.report(f"starting {self._counted} on {'GPUs' if on_gpu else 'CPUs'}")
-        try:
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options={"host": self.settings.host, "port": self.port},
-                logging_config={"enable_access_log": False},
-            )
-        except RayTaskError as error:
-            raise UserError(f"The endpoint cannot be opened: {cause_in_one_line(str(error))}") from error
+        # The ingress listens itself.
+        serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False})
         admission = Admission.of(self.settings, self.key)
-        application = build_application(self.engines, self.settings, admission, on_gpu=on_gpu)
+        application = build_application(
+            self.engines, self.settings, admission, on_gpu=on_gpu, own_port=self.port
+        )
         serve.run_many(
             [serve.RunTarget(application, name=APPLICATION, route_prefix="/")],
             wait_for_ingress_deployment_creation=False,
