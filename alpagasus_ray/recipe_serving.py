@@ -108,7 +108,7 @@ class GenerateSettings(Section):
     seed: int = Field(0, ge=0)
     """Of answers that are drawn; at temperature 0 there is nothing to draw."""
     max_concurrency: int = Field(256, ge=1)
-    """What vLLM's engine works on at once, by its own default on most GPUs."""
+    """What vLLM's engine works on at once; its own default for GPUs like the H100 is 1,024."""
     timeout_s: float = Field(600.0, gt=0)
     max_retries: int = Field(12, ge=0)
     """Of one request, after what may pass; a 429 costs none."""

@@ -1,4 +1,4 @@
-"""Anthropic's protocol through the official SDK."""
+"""Anthropic's protocol with its SDK's headers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import anthropic
 
 from alpagasus_ray.llm.chat import EndpointError, RateLimits, Reply, Request, ignore_limits
-from alpagasus_ray.llm.failures import failure_of, malformed, usable_key
+from alpagasus_ray.llm.failures import failure_of, malformed, usable_key, writable
 from alpagasus_ray.llm.rate_limits import anthropic_limits
-from alpagasus_ray.llm.wire import Wire, json_object, token_count, writable
+from alpagasus_ray.llm.wire import Wire, json_object, token_count
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 INPUT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -40,7 +40,11 @@ class AnthropicChat:
         self._url = f"{server}/v1/messages"
         key = usable_key(api_key)
         self._wire = Wire(
-            self._where, lambda: anthropic.AsyncAnthropic(base_url=server, api_key=key), timeout_s
+            self._where,
+            lambda http_client: anthropic.AsyncAnthropic(
+                base_url=server, api_key=key, http_client=http_client
+            ),
+            timeout_s,
         )
 
     async def complete(self, request: Request) -> Reply:

@@ -23,8 +23,10 @@ _TOO_LONG = re.compile("maximum context length|prompt is too long|exceed context
 """The words of vLLM and of Anthropic, which have no code for it."""
 _SETTING = re.compile("`(temperature|top_p)`|^(temperature|top_p)\\b")
 """How Anthropic names the setting at fault."""
-_NO_ADDRESS = (ValueError, aiohttp.NonHttpUrlClientError)
-"""aiohttp.InvalidURL is a ValueError."""
+_NO_ADDRESS = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError)
+_UNREADABLE = (aiohttp.ClientResponseError, aiohttp.http_exceptions.ContentEncodingError)
+_UNKNOWN_AUTHORITY = frozenset({18, 19, 20})
+"""X509_V_ERR_* of a certificate that its own issuer, or one who is not known, has signed (openssl-verify)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ class Rejection:
 
 def rejection_of(status: int, body: object, key: str, retry_after_s: float | None) -> Rejection:
     """Return what an answer's status and body say; `body` is its JSON value, or its text where it is none."""
-    error: Any = body.get("error", body) if isinstance(body, dict) else body
+    error: Any = body
+    for _ in range(2):  # gateways put one into another
+        error = error.get("error", error) if isinstance(error, dict) else error
     found = error if isinstance(error, dict) else {}
     return Rejection(
         status,
@@ -130,24 +134,47 @@ def unreached(error: BaseException, where: str, key: str) -> ReplyError | Endpoi
     billed unless it is certain that it was never sent: the connection was not made.
     """
     chain = _chain(error)
-    if any(isinstance(one, ssl.SSLCertVerificationError) for one in chain):
-        return EndpointError(
-            f"{where} shows a certificate that is not trusted ({one_line(chain[-1], key)}): name "
-            "those of your own authority in SSL_CERT_FILE"
-        )
-    if any(isinstance(one, _NO_ADDRESS) for one in chain):
-        return EndpointError(f"{where} is no address of an endpoint: {one_line(chain[-1], key)}")
+    if (hopeless := _hopeless(error, chain, where, key)) is not None:
+        return hopeless
+    if refused := [one for one in chain if isinstance(one, aiohttp.ClientHttpProxyError)]:
+        # Not its own words: they hold the proxy's address, and so perhaps a password.
+        why = one_line(f"{refused[0].status} {refused[0].message}", key)
+        return ReplyError("connection", f"the proxy does not let {where} be reached: {why}")
     if any(isinstance(one, aiohttp.ConnectionTimeoutError) for one in chain):
         return ReplyError("timeout", f"{where} cannot be reached in time")
-    if any(isinstance(one, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError) for one in chain):
+    if any(isinstance(one, aiohttp.ClientConnectorError) for one in chain):
         return ReplyError("connection", f"{where} cannot be reached: {one_line(chain[-1], key)}")
     if any(isinstance(one, aiohttp.ServerTimeoutError) for one in chain):
         return late(where)
+    if unread := [one for one in chain if isinstance(one, _UNREADABLE)]:
+        words = one_line(unread[-1].message, key)
+        return ReplyError("connection", f"{where} answers what cannot be read: {words}", may_be_billed=True)
     if any(isinstance(one, ConnectionError | aiohttp.ClientError) for one in chain):
         return ReplyError("connection", f"{where} hung up before the reply was whole", may_be_billed=True)
     if any(isinstance(one, TimeoutError) for one in chain):
         return late(where)
     return ReplyError("connection", f"{where}: {one_line(chain[-1], key)}", may_be_billed=True)
+
+
+def _hopeless(error: BaseException, chain: list[BaseException], where: str, key: str) -> EndpointError | None:
+    """Return the failure where every other request would fail as well."""
+    for one in chain:
+        # aiohttp's own, which stands before it in the chain, is one too, but has no code.
+        if isinstance(one, ssl.SSLCertVerificationError) and not isinstance(one, aiohttp.ClientError):
+            return _not_trusted(one, where, key)
+        if isinstance(one, aiohttp.TooManyRedirects):
+            return EndpointError(f"{where} sends every request on to somewhere else")
+    if type(error) is ValueError or any(isinstance(one, _NO_ADDRESS) for one in chain):
+        return EndpointError(f"{where} is no address of an endpoint: {one_line(chain[-1], key)}")
+    return None
+
+
+def _not_trusted(error: ssl.SSLCertVerificationError, where: str, key: str) -> EndpointError:
+    advice = ": name those of your own authority in SSL_CERT_FILE"
+    return EndpointError(
+        f"{where} shows a certificate that is not trusted ({one_line(error, key)})"
+        + (advice if error.verify_code in _UNKNOWN_AUTHORITY else "")
+    )
 
 
 def late(where: str) -> ReplyError:
@@ -171,8 +198,13 @@ def usable_key(api_key: str | None) -> str:
 def one_line(words: object, key: str) -> str:
     """Return at most MAX_WORDS characters of somebody else's words, in one line, without the key."""
     # Masked before it is cut: half a key is still too much.
-    text = str(words).replace(key, "***")
+    text = writable(str(words)).replace(key, "***")
     return " ".join(text.split()).replace(key, "***")[:MAX_WORDS]
+
+
+def writable(text: str) -> str:
+    """Return the text as a file can hold it: half a surrogate pair is valid in JSON, but in no file."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""OpenAI's protocol through the official SDK: OpenAI itself, vLLM, Ray Serve, any compatible server."""
+"""OpenAI's protocol with its SDK's headers: OpenAI itself, vLLM, Ray Serve, any compatible server."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import openai
 
 from alpagasus_ray.llm.chat import FILTERED, REFUSAL, RateLimits, Reply, Request, ignore_limits
-from alpagasus_ray.llm.failures import Rejection, failure_of, malformed, rejection_of, usable_key
+from alpagasus_ray.llm.failures import Rejection, failure_of, malformed, rejection_of, usable_key, writable
 from alpagasus_ray.llm.rate_limits import openai_limits
-from alpagasus_ray.llm.wire import Wire, json_object, token_count, writable
+from alpagasus_ray.llm.wire import Wire, json_object, token_count
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -28,7 +28,11 @@ class OpenAIChat:
         self._max_tokens = "max_tokens"
         """What the field is called: models that want `max_completion_tokens` say so when first asked."""
         key = usable_key(api_key)
-        self._wire = Wire(self._where, lambda: openai.AsyncOpenAI(base_url=self._url, api_key=key), timeout_s)
+        self._wire = Wire(
+            self._where,
+            lambda client: openai.AsyncOpenAI(base_url=self._url, api_key=key, http_client=client),
+            timeout_s,
+        )
 
     async def complete(self, request: Request) -> Reply:
         """Return the reply; raises as ChatModel.complete says.

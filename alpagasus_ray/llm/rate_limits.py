@@ -34,7 +34,7 @@ class _Window(NamedTuple):
 def openai_limits(headers: Mapping[str, str]) -> RateLimits | None:
     """Return what OpenAI's headers say of the limits, or None where they say nothing.
 
-    `headers` has lower-case names. The headers do not say how long a limit's period is. It is a minute
+    `headers` is asked for lower-case names. They do not say how long a limit's period is. It is a minute
     (platform.openai.com/docs/guides/rate-limits), but on some tiers, and at some compatible providers,
     `requests` is a limit per day. Used-up capacity comes back evenly, so
     period = reset * limit / (limit - remaining). A limit whose period is a day says nothing of the
@@ -54,7 +54,7 @@ def openai_limits(headers: Mapping[str, str]) -> RateLimits | None:
 def anthropic_limits(headers: Mapping[str, str], now: float) -> RateLimits | None:
     """Return what Anthropic's headers say of the limits, or None where they say nothing.
 
-    `headers` has lower-case names, `now` is the Unix time in seconds that resets are counted from.
+    `headers` is asked for lower-case names, `now` is the Unix time in seconds that resets are counted from.
     All limits are per minute (platform.claude.com/docs/en/api/rate-limits); input and output tokens
     are limited apart. tokens_per_minute is both together; tokens_left is the share that is left of the
     scarcer kind, of both together: with a tenth of the output tokens left it is a tenth, however many

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
+from multidict import CIMultiDict
 
 from alpagasus_ray.llm.chat import EndpointError
 from alpagasus_ray.llm.failures import NO_KEY, Rejection, malformed, rejection_of, unreached
+from alpagasus_ray.llm.proxies import Proxy, proxy_of
 from alpagasus_ray.llm.rate_limits import retry_after_s
 
 MAX_TOKENS = 1 << 31
@@ -35,11 +35,11 @@ class Answer:
     content: bytes
 
     def rejection(self, key: str, now: float) -> Rejection | None:
-        """Return what an answer with an error says, without the key; None where it is none.
+        """Return what an answer that is none says, without the key; None where it is one.
 
         `now` is the Unix time in seconds that the headers' dates are counted from.
         """
-        if self.status < 400:
+        if self.status < 300:
             return None
         try:
             body: object = json.loads(self.content)
@@ -87,18 +87,24 @@ class Wire:
     0.67 of an endpoint's limit with 256 in flight instead of more than 0.8 (benchmarks/comparing.py).
     """
 
-    def __init__(self, where: str, sdk: Callable[[], Sdk], timeout_s: float) -> None:
+    def __init__(self, where: str, sdk: Callable[[httpx2.AsyncClient], Sdk], timeout_s: float) -> None:
         """Connect to nothing yet. `where` names the endpoint in what is said of it, `sdk` makes the client.
 
-        Raises EndpointError where the environment's certificates cannot be read.
+        Raises EndpointError where the environment's certificates cannot be read, or the address is none.
         """
         self._where, self._timeout_s = where, timeout_s
         try:
-            self._certificates, self._sdk = httpx2.create_ssl_context(), sdk()
+            self._certificates = httpx2.create_ssl_context()
         except OSError as error:
             raise EndpointError(f"the certificates in SSL_CERT_FILE cannot be read: {error}") from None
+        try:
+            # It sends nothing: what the environment says of proxies is looked at here.
+            self._sdk = sdk(httpx2.AsyncClient(verify=self._certificates, trust_env=False))
+        except httpx2.InvalidURL as error:
+            raise EndpointError(f"{where} is no address of an endpoint: {error}") from None
+        self._headers: CIMultiDict[str] = CIMultiDict()
         self._session: aiohttp.ClientSession | None = None
-        self._proxies: dict[str, str | None] = {}
+        self._proxies: dict[str, Proxy | None] = {}
 
     @property
     def key(self) -> str:
@@ -109,41 +115,47 @@ class Wire:
         """Return the answer; raises what `unreached` makes of it where no whole one came."""
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         session = self._session or self._connected()
-        return await answer_to(session.post(url, data=content, proxy=self._proxy(url)), self._where, self.key)
+        # Never the session's own headers: aiohttp shows those to a proxy, the key among them.
+        headers = self._headers
+        if (proxy := self._proxy(url)) is None:
+            sending = session.post(url, data=content, headers=headers)
+        else:
+            if url.startswith("http:"):  # a proxy reads the request itself; with https, a CONNECT before it
+                headers = CIMultiDict([*headers.items(), *proxy.headers.items()])
+            sending = session.post(
+                url, data=content, headers=headers, proxy=proxy.address, proxy_headers=proxy.headers
+            )
+        return await answer_to(sending, self._where, self.key)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._sdk.close()
-        if self._session is not None:
-            await self._session.close()
+        try:
+            await self._sdk.close()
+        finally:
+            if self._session is not None:
+                await self._session.close()
 
     def _connected(self) -> aiohttp.ClientSession:
+        # Here, within the event loop: the SDK names it in a header. Its custom headers have the last word.
+        for headers in (self._sdk.auth_headers, self._sdk.default_headers):
+            for name, value in headers.items():
+                if isinstance(value, str):
+                    self._headers[name] = value
         # Half the time at most goes into connecting, so that a request that runs out of time was sent.
         connect_s = min(CONNECT_TIMEOUT_S, self._timeout_s / 2)
-        headers = {**self._sdk.default_headers, **self._sdk.auth_headers}
         self._session = aiohttp.ClientSession(
             # No limit: who asks keeps to max_concurrency.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=self._certificates),
-            headers={name: value for name, value in headers.items() if isinstance(value, str)},
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self._session
 
-    def _proxy(self, url: str) -> str | None:
+    def _proxy(self, url: str) -> Proxy | None:
         """Return the proxy that the environment wants for an address; aiohttp would look for it each time."""
         if url not in self._proxies:
             self._proxies[url] = proxy_of(url)
         return self._proxies[url]
-
-
-def proxy_of(url: str) -> str | None:
-    """Return the proxy of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY and so on) for an address."""
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def json_object(content: bytes) -> dict[str, Any]:
@@ -156,11 +168,6 @@ def json_object(content: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise malformed("the body is no JSON object")
     return answer
-
-
-def writable(text: str) -> str:
-    """Return the text as a file can hold it: half a surrogate pair is valid in JSON, but in no file."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def token_count(usage: object, name: str) -> int:

@@ -120,7 +120,9 @@ def engine_arguments(engine: Engine, settings: ServeSettings, *, on_gpu: bool) -
         # Compiling takes longer than a test set's answers; the cache would else take most of the memory.
         arguments["enforce_eager"] = True
         arguments["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * BYTES_PER_GIB)
-        arguments["max_num_seqs"] = ANSWERS_AT_ONCE
+        # vLLM refuses more answers in a step than tokens.
+        most = ANSWERS_AT_ONCE * workers_per_replica(settings)
+        arguments["max_num_seqs"] = min(most, settings.engine.get("max_num_batched_tokens") or most)
         if settings.dtype == "auto" and (config.get("dtype") or config.get("torch_dtype")) == "float32":
             # vLLM's "auto" makes bfloat16 of it: no faster on most CPUs, and other answers than in training.
             arguments["dtype"] = "float32"

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from alpagasus_ray.llm.anthropic_chat import AnthropicChat
 from alpagasus_ray.llm.chat import EndpointError, Message, ReplyError, Request, Sampling
+from alpagasus_ray.llm.failures import writable
 from alpagasus_ray.llm.openai_chat import OpenAIChat
-from alpagasus_ray.llm.wire import json_object, proxy_of, token_count, writable
+from alpagasus_ray.llm.wire import json_object, token_count
 from tests.loopback import LoopbackServer
 
 CHATS: dict[str, Any] = {"openai": OpenAIChat, "anthropic": AnthropicChat}
@@ -137,19 +138,88 @@ def test_requests_take_the_proxy_of_the_environment(
         asked("http://a-judge.example/v1", provider)
 
 
-def test_the_proxy_of_an_address_is_that_of_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    assert proxy_of("https://api.openai.com/v1") is None
-    monkeypatch.setenv("ALL_PROXY", "http://all:1")
-    monkeypatch.setenv("HTTPS_PROXY", "http://safe:1")
-    monkeypatch.setenv("NO_PROXY", "localhost,.own.example")
-    assert proxy_of("https://api.openai.com/v1") == "http://safe:1"
-    assert proxy_of("http://user:word@judge.example:8000/v1") == "http://all:1"
-    assert proxy_of("http://localhost:8000/v1") is None
-    assert proxy_of("http://gpu.own.example/v1") is None
-    assert proxy_of("no address") is None
+@pytest.mark.parametrize("provider", CHATS)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_is_not_told_the_key(
+    endpoint: LoopbackServer, provider: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bytes] = []
+
+    async def ask() -> None:
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            told.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        address = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://me:hidden@{address}")
+        chat = CHATS[provider](f"{scheme}://a-judge.example/v1", "secret", 20)
+        try:
+            with pytest.raises((ReplyError, EndpointError)) as caught:
+                await chat.complete(request("Fine?"))
+        finally:
+            await chat.close()
+            proxy.close()
+        assert "hidden" not in str(caught.value)
+
+    asyncio.run(ask())
+    head = told[0].lower()
+    assert b"proxy-authorization: basic " in head
+    if scheme == "https":  # what is asked of the proxy itself, in the clear
+        assert b"secret" not in head
+        assert b"stainless" not in head
+        assert not [line for line in head.split(b"\r\n") if line.startswith(b"authorization")]
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_headers_of_ones_own_have_the_last_word(
+    endpoint: LoopbackServer, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[tuple[str, str]]] = []
+
+    @web.middleware
+    async def note(request: web.Request, handler: Any) -> Any:
+        seen.append([(name.lower(), value) for name, value in request.headers.items()])
+        return await handler(request)
+
+    own = "authorization: Basic abc\nuser-agent: mine\nx-mine: 1"
+    monkeypatch.setenv(f"{provider.upper()}_CUSTOM_HEADERS", own)
+    asked_through(note, endpoint, provider, 1)
+    for name, value in (("authorization", "Basic abc"), ("user-agent", "mine"), ("x-mine", "1")):
+        assert [said for named, said in seen[0] if named == name] == [value]
+
+
+@pytest.mark.parametrize("provider", CHATS)
+@pytest.mark.parametrize("status", [304, 308])
+def test_an_answer_that_leads_nowhere_is_refused_at_once(
+    endpoint: LoopbackServer, provider: str, status: int
+) -> None:
+    endpoint.fault = lambda body, before: web.Response(status=status)
+    with pytest.raises(ReplyError) as caught:
+        asked(endpoint.base_url, provider)
+    assert (caught.value.kind, caught.value.may_be_billed) == ("refused request", False)
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_an_endpoint_that_sends_requests_round_in_circles_is_none(
+    endpoint: LoopbackServer, provider: str
+) -> None:
+    @web.middleware
+    async def round_again(request: web.Request, handler: Any) -> Any:
+        raise web.HTTPPermanentRedirect(request.path)
+
+    with pytest.raises(EndpointError, match="sends every request on"):
+        asked_through(round_again, endpoint, provider, 1)
+
+
+@pytest.mark.parametrize("provider", CHATS)
+def test_an_answer_that_cannot_be_unpacked_says_so(endpoint: LoopbackServer, provider: str) -> None:
+    headers = {"content-encoding": "gzip"}
+    endpoint.fault = lambda body, before: web.Response(body=b"no gzip", headers=headers)
+    with pytest.raises(ReplyError, match=r"answers what cannot be read: .*gzip"):
+        asked(endpoint.base_url, provider)
 
 
 @pytest.mark.parametrize("provider", CHATS)

@@ -49,6 +49,13 @@ def test_the_length_is_cut_to_the_models_own(engine: Engine, asked: int, given: 
     assert engine_arguments(engine, settings, on_gpu=False)["max_model_len"] == given
 
 
+def test_an_engine_on_cpus_answers_no_more_at_once_than_a_step_has_tokens(engine: Engine) -> None:
+    settings = ServeSettings(engine={"max_num_batched_tokens": 128})
+    assert engine_arguments(engine, settings, on_gpu=False)["max_num_seqs"] == 128
+    settings = ServeSettings(engine={"tensor_parallel_size": 4})
+    assert engine_arguments(engine, settings, on_gpu=False)["max_num_seqs"] == 1024
+
+
 def test_the_recipes_engine_arguments_have_the_last_word(engine: Engine) -> None:
     settings = ServeSettings(engine={"enforce_eager": False, "max_num_seqs": 8})
     arguments = engine_arguments(engine, settings, on_gpu=False)
