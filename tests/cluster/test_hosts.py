@@ -100,7 +100,8 @@ def test_the_pipeline_runs_on_three_hosts_as_on_one(finished_demo: tuple[Path, A
     assert hosts_of(hosts, "JobSupervisor") == {0}, "the job's driver"
     assert hosts_of(hosts, "RayTrainWorker") == {1, 2}
     assert hosts_of(hosts, "Judge") and hosts_of(hosts, "Judge") <= {1, 2}
-    assert hosts_of(hosts, "ServeReplica") and hosts_of(hosts, "ServeReplica") <= {1, 2}
+    assert hosts_of(hosts, "FolderServer") and hosts_of(hosts, "FolderServer") <= {1, 2}
+    assert hosts_of(hosts, "ModelIngress") == {0}, "where the endpoint listens"
 
     # The other way in: what is there is not made again, and what is missing comes out the same.
     models = {arm: run.read_text(f"models/{arm}/_manifest.json") for arm in ("full", "filtered")}
