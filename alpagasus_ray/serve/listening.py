@@ -8,12 +8,12 @@ there is one ingress and one address it does nothing else. Files for `serve depl
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from alpagasus_ray.serve.ports import listening_socket
 from alpagasus_ray.serve.refusals import AsgiApp, Receive, Scope, Send
 
 HEALTH_PATH = "/-/healthz"
@@ -21,7 +21,6 @@ HEALTH_PATH = "/-/healthz"
 KEEP_ALIVE_S = 90
 """Idle connections; as Serve's proxy has it."""
 ENDS_WITHIN_S = 1
-BACKLOG = 2048
 LOOK_AGAIN_S = 0.01
 
 
@@ -58,21 +57,6 @@ class Listening:
                 finally:
                     server.should_exit = True
                     await task
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there; raises OSError where that cannot be had."""
-    (family, kind, *_, address), *_ = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)
-    listener = socket.socket(family, kind)
-    try:
-        # A port whose last connections are still being wound up is free.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def with_health(app: AsgiApp) -> AsgiApp:

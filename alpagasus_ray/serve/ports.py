@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OTHERS_LOOK_S = 0.2
 """Somebody else who looks whether a port is free has it for a moment, too."""
+BACKLOG = 2048
+"""Connections that wait to be taken."""
 ANY_HOST = frozenset({"0.0.0.0", "::", ""})
 
 
@@ -69,10 +71,8 @@ def is_loopback(host: str) -> bool:
 def reserved_port(host: str, port: int) -> Iterator[int]:
     """Give the port, or when it is 0 a free one, which no other endpoint of ours takes meanwhile.
 
-    Ray Serve listens with SO_REUSEPORT: a second Serve listens on the same port without a word, and each gets
-    a part of the requests. With SERVE_SOCKET_REUSE_PORT_ENABLED=0 it would not, but then goes without
-    SO_REUSEADDR too, and an endpoint that has just been stopped could not start again for a minute. Hence a
-    name in Linux's abstract namespace (unix(7)), which goes with its process, however that ends.
+    The endpoint listens a minute later, once Ray is up: a second one would find the port free until then.
+    Hence a name in Linux's abstract namespace (unix(7)), which goes with its process, however that ends.
 
     Raises UserError when the port cannot be listened on.
     """
@@ -106,12 +106,21 @@ def address_to_ask(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _listen_once(host: str, port: int) -> int:
-    """Listen for a moment and return the port that was had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there; raises OSError where that cannot be had."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
         # As servers do: a port whose last connections are still being wound up is free.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(1)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _listen_once(host: str, port: int) -> int:
+    """Listen for a moment and return the port that was had."""
+    with listening_socket(host, port) as listener:
         return int(listener.getsockname()[1])

@@ -15,7 +15,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from alpagasus_ray.serve.guard import Admission, Guard, KeyDigest
-from alpagasus_ray.serve.listening import HEALTH_PATH, Listening, listening_socket
+from alpagasus_ray.serve.listening import HEALTH_PATH, Listening
+from alpagasus_ray.serve.ports import listening_socket
 
 
 @contextlib.asynccontextmanager
@@ -108,6 +109,11 @@ def test_it_listens_where_it_is_told_and_nowhere_else() -> None:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
 
     asyncio.run(running(application(port), ask))
+
+
+def test_no_host_is_every_address() -> None:
+    with listening_socket("", 0) as listener:
+        socket.create_connection(("127.0.0.2", listener.getsockname()[1]), timeout=1).close()
 
 
 def test_a_port_that_is_taken_is_an_error_at_once() -> None:
