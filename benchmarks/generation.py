@@ -6,15 +6,17 @@
 A Llama with random weights is made first. Every contender answers the same prompts greedily: vLLM's
 LLM.generate (what the engine can do), the endpoint through our client, a client of 64 threads as one writes
 it first, the offline road inside Ray Data, and transformers one prompt at a time (a few of them). Start-up is
-left out: each is warm before its clock starts; the offline road's runs from its first quarter of the answers
-to the last. Then latencies with 1, 16 and 64 clients, and with a long shared head before every prompt, with
-and without prefix caching. Figures mean something only beside each other.
+left out: each is warm before its clock starts; the offline road has four times the prompts, and its clock
+runs from the first quarter of the answers to the last. Then latencies with 1, 16 and 64 clients, and with a
+long shared head before every prompt, with and without prefix caching. Figures mean something
+only beside each other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -53,10 +55,11 @@ if __name__ == "__main__":
     llm = LLM(model=job["model"], **job["arguments"])
     how = SamplingParams(max_tokens=job["new_tokens"], temperature=0)
     llm.generate(job["prompts"][:32], how, use_tqdm=False)
-    started_s = time.perf_counter()
-    made = llm.generate(job["prompts"], how, use_tqdm=False)
-    seconds = time.perf_counter() - started_s
-    print("RESULT", json.dumps([seconds, sum(len(one.outputs[0].token_ids) for one in made)]))
+    for count in job["counts"]:
+        started_s = time.perf_counter()
+        made = llm.generate(job["prompts"][:count], how, use_tqdm=False)
+        seconds = time.perf_counter() - started_s
+        print("RESULT", json.dumps(sum(len(one.outputs[0].token_ids) for one in made) / seconds))
 """
 
 
@@ -91,16 +94,19 @@ def tokens_of(answers: Sequence[Asked]) -> int:
 
 
 def by_vllm(
-    folder: Path, arguments: dict[str, Any], prompts: Sequence[str], new_tokens: int, *, on_gpu: bool
-) -> float:
-    """Return the tokens a second of vLLM's LLM.generate, in a process of its own."""
+    folder: Path,
+    arguments: dict[str, Any],
+    prompts: Sequence[str],
+    counts: Sequence[int],
+    new_tokens: int,
+    *,
+    on_gpu: bool,
+) -> list[float]:
+    """Return the tokens a second of LLM.generate with each count of the prompts, in a process of its own."""
     job, script = folder.parent / "job.json", folder.parent / "offline.py"
     script.write_text(VLLM)
-    job.write_text(
-        json.dumps(
-            {"model": str(folder), "arguments": arguments, "prompts": prompts, "new_tokens": new_tokens}
-        )
-    )
+    what = {"prompts": prompts, "counts": counts, "new_tokens": new_tokens}
+    job.write_text(json.dumps({"model": str(folder), "arguments": arguments} | what))
     environment = engine_environment(ServeSettings(), on_gpu=on_gpu)
     command = [sys.executable, str(script), str(job)]
     surroundings = {**os.environ, **environment}
@@ -108,8 +114,7 @@ def by_vllm(
     results = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not results:
         raise RuntimeError(done.stderr[-2000:])
-    seconds, tokens = json.loads(results[0].removeprefix("RESULT "))
-    return float(tokens / seconds)
+    return [float(line.removeprefix("RESULT ")) for line in results]
 
 
 def by_endpoint(endpoint: Endpoint, requests: Sequence[Request], in_flight: int, folder: Path) -> float:
@@ -193,7 +198,7 @@ def served(folder: Path, settings: ServeSettings, prompts: Sequence[str]) -> Ite
     from alpagasus_ray.serve.serving import serving
 
     with serving([ServedModel(MODEL, str(folder))], settings) as endpoint:
-        by_threads(endpoint, prompts[:64], 16, 16)
+        by_threads(endpoint, prompts[:64], 64, 64)
         yield endpoint
 
 
@@ -209,16 +214,22 @@ def measure(
     ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     on_gpu = ray.cluster_resources().get("GPU", 0) > 0
     arguments = engine_arguments(engine, settings, on_gpu=on_gpu)
-    offline = by_vllm(folder, arguments, prompts, new_tokens, on_gpu=on_gpu)
+    counts = (len(prompts), len(more))
+    offline, longer = by_vllm(folder, arguments, more, counts, new_tokens, on_gpu=on_gpu)
 
-    def told(name: str, rate: float) -> None:
-        say(f"{name:<44}{rate:>9,.0f} tokens/s{rate / offline:>8.2f} of vLLM offline")
+    def told(name: str, rate: float, beside: float = offline) -> None:
+        say(f"{name:<44}{rate:>9,.0f} tokens/s{rate / beside:>8.2f} of vLLM offline")
 
-    told("vLLM offline (LLM.generate)", offline)
+    told(f"vLLM offline (LLM.generate), {len(more):,} prompts", longer, longer)
+    told(
+        f"offline road (Ray Data), {len(more):,} prompts",
+        by_offline_road(folder, requests_of(more, new_tokens), settings),
+        longer,
+    )
+    told(f"vLLM offline (LLM.generate), {len(prompts):,} prompts", offline)
     told("transformers, one at a time", by_transformers(folder, prompts[:8], new_tokens))
-    told("offline road (Ray Data)", by_offline_road(folder, requests_of(more, new_tokens), settings))
     with served(folder, settings, prompts) as endpoint:
-        for in_flight in (64, 128, 256):
+        for in_flight in (64, 256, 512):
             rate = by_endpoint(endpoint, requests, in_flight, folder.parent)
             told(f"endpoint, ours, {in_flight} in flight", rate)
         told("endpoint, 64 threads", by_threads(endpoint, prompts, new_tokens, 64))
@@ -244,6 +255,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--size", choices=sorted(SIZES), default="2m")
     args = parser.parse_args()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the official client's, a line a request
     rows = json.loads(args.data.read_text(encoding="utf-8"))
     more = [render_prompt(row["instruction"], row["input"]) for row in rows[: 4 * args.prompts]]
     with tempfile.TemporaryDirectory() as folder:

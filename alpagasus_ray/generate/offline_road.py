@@ -41,6 +41,8 @@ class OfflineEngine:
     """Of prompt and answer together. None: not known."""
     adapter: str | None = None
     """The folder of an adapter over the model."""
+    output_kind: Any = None
+    """When the engine makes an output of an answer: vLLM's RequestOutputKind, or what unpickles to it."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,12 @@ class OfflineRoad:
 
         engine = self.engine
         model = {} if engine.adapter is None else {"model": engine.adapter}
+
+        kind = {} if engine.output_kind is None else {"output_kind": engine.output_kind}
+
+        def prepared(row: dict[str, Any]) -> dict[str, Any]:
+            return {**row, **model, "sampling_params": {**row["sampling_params"], **kind}}
+
         config = vLLMEngineProcessorConfig(
             model_source=engine.folder,
             engine_kwargs=dict(engine.arguments),
@@ -93,9 +101,7 @@ class OfflineRoad:
             should_continue_on_error=True,
             log_engine_metrics=False,
         )
-        processor = build_processor(
-            config, preprocess=lambda row: {**row, **model}, postprocess=lambda row: row
-        )
+        processor = build_processor(config, preprocess=prepared, postprocess=lambda row: row)
         blocks = max(1, -(-len(rows) // ROWS_PER_BATCH))
         answered = processor(ray.data.from_items(rows, override_num_blocks=blocks))
         return within(answered.iter_rows, engine.patience_s)

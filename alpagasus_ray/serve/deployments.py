@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ ADAPTER_OF = ":"
 """Between a base model's id and an adapter's name, as Ray Serve wants it."""
 LOOK_AGAIN_S = 0.5
 WATCH_S = 0.5
+AT_ONCE = 2
+"""Outputs of a stream that nothing is waited for with: a chat's first says only who speaks."""
 
 
 def folder_server_class(
@@ -72,7 +74,25 @@ def folder_server_class(
                 said = cause_in_one_line(str(error))
                 raise Refusal(500, f"This adapter cannot be loaded: {said}", "adapter_unusable") from error
 
+        def _batch_output_stream(self, generator: AsyncIterator[Any]) -> AsyncIterator[list[Any]]:
+            return first_at_once(generator, super()._batch_output_stream)
+
     return FolderServer
+
+
+async def first_at_once(
+    outputs: AsyncIterator[Any], gathered: Callable[[AsyncIterator[Any]], AsyncIterator[list[Any]]]
+) -> AsyncIterator[list[Any]]:
+    """Yield a stream's first outputs one by one as they come, and then what `gathered` makes of the others.
+
+    Ray gathers for 50 ms, the first output too: that is most of the time to the first token.
+    """
+    for _ in range(AT_ONCE):
+        async for output in outputs:
+            yield [output]
+            break
+    async for batch in gathered(outputs):
+        yield batch
 
 
 async def end_with_engine(check_health: Callable[[], Awaitable[None]]) -> None:

@@ -11,7 +11,13 @@ import pytest
 
 from alpagasus_ray.console import Progress, plain_console
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.generate.offline_road import OfflineEngine, OfflineRoad, _row, outcome, within
+from alpagasus_ray.generate.offline_road import (
+    OfflineEngine,
+    OfflineRoad,
+    _row,
+    outcome,
+    within,
+)
 from alpagasus_ray.llm.chat import Message, Reply, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,9 @@ class ServerBase:
 
     async def _maybe_resolve_lora_from_multiplex(self) -> None:
         raise ValueError("Failed to load lora model: Call to add_lora method failed:\n size mismatch")
+
+    async def _batch_output_stream(self, generator: AsyncGenerator[str, None]) -> AsyncIterator[list[str]]:
+        yield [output async for output in generator]
 
 
 class EngineBase:
@@ -124,6 +128,24 @@ def test_the_reason_comes_from_the_engines_log(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(deployments, "_own_output", lambda: "")
     with pytest.raises(RuntimeError, match="see root cause above"):
         started(tmp_path)
+
+
+@pytest.mark.parametrize("outputs", [[], ["a"], ["a", "b"], ["a", "b", "c", "d"]])
+def test_a_streams_first_outputs_are_not_waited_with(tmp_path: Path, outputs: list[str]) -> None:
+    server, made = started(tmp_path), []
+
+    async def generated() -> AsyncGenerator[str, None]:
+        for output in outputs:
+            made.append(output)
+            yield output
+
+    async def seen() -> list[tuple[list[str], int]]:
+        return [(batch, len(made)) async for batch in server._batch_output_stream(generated())]
+
+    batches = asyncio.run(seen())
+    assert [output for batch, _ in batches for output in batch] == outputs
+    assert batches[: len(outputs[:2])] == [([output], number) for number, output in enumerate(outputs[:2], 1)]
+    assert len(batches) <= 3
 
 
 class IngressBase:
