@@ -68,6 +68,25 @@ def test_a_replica_uses_as_many_threads_as_it_has_cpus(cpus: float, threads: str
     assert environment["OMP_NUM_THREADS"] == threads
 
 
+def test_nothing_is_compiled_on_cpus_unless_the_recipe_says_so() -> None:
+    name = "TORCHDYNAMO_DISABLE"
+    assert engine_environment(ServeSettings(), on_gpu=False)[name] == "1"
+    compiling = ServeSettings(engine={"enforce_eager": False})
+    assert name not in engine_environment(compiling, on_gpu=False)
+    assert name not in engine_environment(ServeSettings(), on_gpu=True)
+
+
+def test_an_engine_on_cpus_keeps_few_kernels_unless_the_surroundings_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.delenv(name, raising=False)
+    assert engine_environment(ServeSettings(), on_gpu=False)[name] == "128"
+    monkeypatch.setenv(name, "1024")
+    assert engine_environment(ServeSettings(), on_gpu=False)[name] == "1024"
+    assert name not in engine_environment(ServeSettings(), on_gpu=True)
+
+
 @pytest.mark.parametrize(
     ("folder", "own", "sockets"),
     [

@@ -110,15 +110,17 @@ def models(folders: dict[str, Path]) -> Iterator[list[ServedModel]]:
 @pytest.fixture(scope="module")
 def cluster(models: list[ServedModel]) -> Iterator[None]:
     """Started behind the object store, whose credentials its processes have."""
-    # Two CPUs for an ingress and two replicas, whatever this machine has: the shares must fit.
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=0,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CXX", "/there/is/no/compiler")  # as in most images that one serves from
+        # Two CPUs for an ingress and two replicas, whatever this machine has: the shares must fit.
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     yield
     ray.shutdown()
 
