@@ -22,9 +22,8 @@ from pathlib import Path
 import psutil
 
 from alpagasus_ray.corpus.template import render_prompt
-from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.serve.endpoint import Endpoint
-from benchmarks.generation import MODEL, served
+from benchmarks.contenders import MODEL, served, settings_of
 from benchmarks.many_rows import own_mib
 from benchmarks.random_model import SIZES, build_model
 
@@ -132,7 +131,7 @@ def main() -> None:
     ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with tempfile.TemporaryDirectory() as folder:
         build_model(Path(folder) / MODEL, rows, args.size, 2048)
-        settings = ServeSettings(port=0, cpus_per_replica=1)
+        settings = settings_of({})
         with (
             served(Path(folder) / MODEL, settings, prompts) as endpoint,
             Clients(endpoint, prompts, args.new_tokens, args.clients) as clients,
