@@ -114,7 +114,7 @@ def offline_engine(
 
     on_gpu = uses_gpus(settings, resources)
     (engine,) = engines_of([model], settings.base_model)
-    # Nobody reads an engine's own statistics here, and they take a quarter of what Ray's process computes.
+    # Nobody reads an engine's own statistics here.
     arguments = {"disable_log_stats": True} | engine_arguments(engine, settings, on_gpu=on_gpu)
     arguments.pop("chat_template", None)  # the server's: here the prompts are tokens already
     limit = arguments.get("max_model_len", read_config(engine.folder).get("max_position_embeddings"))
@@ -128,5 +128,5 @@ def offline_engine(
         end_ids=end_token_ids(engine.folder),
         max_length_tokens=limit if isinstance(limit, int) else None,
         adapter=local_folder(model.folder) if engine.adapters else None,
-        output_kind=WholeAnswers(),
+        output_kind=WholeAnswers,
     )

@@ -82,7 +82,7 @@ def vllm_offline(
     """Yield what has vLLM's LLM.generate answer so many of the prompts, and returns its tokens a second.
 
     It is in a process of its own, which is idle in between: machines that others share change their speed
-    within minutes, so that it is asked before and after whatever it is held against.
+    within minutes, so that it is asked right before whatever is held against it.
     """
     job, script, log = (folder.parent / name for name in ("job.json", "offline.py", "offline.log"))
     script.write_text(VLLM)

@@ -60,8 +60,9 @@ def measure_rates(folder: Path, prompts: Sequence[str], more: Sequence[str], new
     import ray
 
     on_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    # Two engines at a time, one of them idle.
-    settings = settings_of({"gpu_memory_utilization": 0.4} if on_gpu else {})
+    # Two engines at a time, one of them idle; each round has the same prompts.
+    memory = {"gpu_memory_utilization": 0.4} if on_gpu else {}
+    settings = settings_of({"enable_prefix_caching": False} | memory)
     (engine,) = engines_of([ServedModel(MODEL, str(folder))])
     arguments = engine_arguments(engine, settings, on_gpu=on_gpu)
     requests = requests_of(prompts, new_tokens)

@@ -19,6 +19,7 @@ from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.recipe_files import parse_recipe
 from alpagasus_ray.serve.endpoint import Endpoint
 from alpagasus_ray.serve.model_folder import ServedModel
+from alpagasus_ray.serve.whole_answers import WholeAnswers
 from tests.loopback import Body, LoopbackServer
 
 
@@ -76,6 +77,14 @@ def test_a_prompt_that_is_refused_is_told_when_it_is_asked(
 ) -> None:
     endpoint.fault = lambda body, before: web.json_response({"error": {"message": "too long"}}, status=400)
     check_token_parity(Endpoint(endpoint.base_url, ("full",)), generation, str(tiny_model))
+
+
+def test_the_offline_engine_makes_one_output_of_an_answer_and_no_statistics(tiny_model: Path) -> None:
+    model = ServedModel("full", str(tiny_model))
+    engine = offline_engine(model, ServeSettings(), {"CPU": 2.0})
+    assert engine.output_kind is WholeAnswers and engine.arguments["disable_log_stats"] is True
+    own = ServeSettings(engine={"disable_log_stats": False})
+    assert offline_engine(model, own, {"CPU": 2.0}).arguments["disable_log_stats"] is False
 
 
 def test_the_offline_engine_knows_what_ends_an_answer(tiny_model: Path) -> None:

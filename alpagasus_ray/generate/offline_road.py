@@ -20,6 +20,7 @@ BATCHES_IN_HAND = 16
 """Of a replica, so that its engine is never short of work."""
 NUMBER = "number"
 FAILED = "refused request"
+TOLD = (NUMBER, "generated_tokens", "generated_text", "num_input_tokens", "__inference_error__")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class OfflineEngine:
     """Of prompt and answer together. None: not known."""
     adapter: str | None = None
     """The folder of an adapter over the model."""
-    output_kind: Any = None
-    """When the engine makes an output of an answer: vLLM's RequestOutputKind, or what unpickles to it."""
+    output_kind: Callable[[], Any] | None = None
+    """Returns when the engine makes an output of an answer: what unpickles to vLLM's RequestOutputKind."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,6 @@ class OfflineRoad:
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
         engine = self.engine
-        model = {} if engine.adapter is None else {"model": engine.adapter}
-
-        kind = {} if engine.output_kind is None else {"output_kind": engine.output_kind}
-
-        def prepared(row: dict[str, Any]) -> dict[str, Any]:
-            return {**row, **model, "sampling_params": {**row["sampling_params"], **kind}}
-
         config = vLLMEngineProcessorConfig(
             model_source=engine.folder,
             engine_kwargs=dict(engine.arguments),
@@ -101,10 +95,30 @@ class OfflineRoad:
             should_continue_on_error=True,
             log_engine_metrics=False,
         )
-        processor = build_processor(config, preprocess=prepared, postprocess=lambda row: row)
+        processor = build_processor(config, preprocess=prepared(engine), postprocess=told)
         blocks = max(1, -(-len(rows) // ROWS_PER_BATCH))
         answered = processor(ray.data.from_items(rows, override_num_blocks=blocks))
         return within(answered.iter_rows, engine.patience_s)
+
+
+def prepared(engine: OfflineEngine) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what makes of a row one for the engine's process, in processes that have not imported vLLM.
+
+    The output kind is made there and travels in the row: in the function it would be unpickled before.
+    """
+    model = {} if engine.adapter is None else {"model": engine.adapter}
+    output_kind = engine.output_kind
+
+    def prepare(row: dict[str, Any]) -> dict[str, Any]:
+        kind = {} if output_kind is None else {"output_kind": output_kind()}
+        return {**row, **model, "sampling_params": {**row["sampling_params"], **kind}}
+
+    return prepare
+
+
+def told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what outcome() reads of the engine's row. One that failed still has all that it was sent."""
+    return {name: row[name] for name in TOLD}
 
 
 def _row(number: int, token_ids: Sequence[int], sampling: Sampling) -> dict[str, Any]:

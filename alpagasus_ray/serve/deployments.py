@@ -23,7 +23,8 @@ ADAPTER_OF = ":"
 LOOK_AGAIN_S = 0.5
 WATCH_S = 0.5
 AT_ONCE = 2
-"""Outputs of a stream that nothing is waited for with: a chat's first says only who speaks."""
+"""Outputs of a stream, all its answers together, that nothing is waited for with: a chat's first says only
+who speaks."""
 
 
 def folder_server_class(

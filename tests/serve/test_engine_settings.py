@@ -73,17 +73,19 @@ def test_nothing_is_compiled_on_cpus_unless_the_recipe_says_so() -> None:
     assert engine_environment(ServeSettings(), on_gpu=False)[name] == "1"
     compiling = ServeSettings(engine={"enforce_eager": False})
     assert name not in engine_environment(compiling, on_gpu=False)
-    assert name not in engine_environment(ServeSettings(), on_gpu=True)
 
 
-def test_an_engine_on_cpus_keeps_few_kernels_unless_the_surroundings_say_so(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("name", "ours", "own"),
+    [("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128", "1024"), ("TORCHDYNAMO_DISABLE", "1", "0")],
+)
+def test_the_surroundings_have_the_last_word(
+    monkeypatch: pytest.MonkeyPatch, name: str, ours: str, own: str
 ) -> None:
-    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
     monkeypatch.delenv(name, raising=False)
-    assert engine_environment(ServeSettings(), on_gpu=False)[name] == "128"
-    monkeypatch.setenv(name, "1024")
-    assert engine_environment(ServeSettings(), on_gpu=False)[name] == "1024"
+    assert engine_environment(ServeSettings(), on_gpu=False)[name] == ours
+    monkeypatch.setenv(name, own)
+    assert engine_environment(ServeSettings(), on_gpu=False)[name] == own
     assert name not in engine_environment(ServeSettings(), on_gpu=True)
 
 

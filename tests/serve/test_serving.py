@@ -108,10 +108,11 @@ def models(folders: dict[str, Path]) -> Iterator[list[ServedModel]]:
 
 
 @pytest.fixture(scope="module")
-def cluster(models: list[ServedModel]) -> Iterator[None]:
+def cluster(models: list[ServedModel], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Started behind the object store, whose credentials its processes have."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("CXX", "/there/is/no/compiler")  # as in most images that one serves from
+        environment.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("nothing_compiled")))
         # Two CPUs for an ingress and two replicas, whatever this machine has: the shares must fit.
         ray.init(
             address="local",
