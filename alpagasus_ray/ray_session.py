@@ -137,6 +137,8 @@ class RaySession:
             self._link_logs(Path(ray._private.worker._global_node.get_logs_dir_path()))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        # Else Ray warns of each column that holds objects (the offline road's settings of an engine).
+        context.enable_fallback_to_arrow_object_ext_type = True
 
     def _link_logs(self, session_logs: Path) -> None:
         """Show the logs of the Ray that runs as RUN/logs/ray; its sockets want a shorter path to live at."""

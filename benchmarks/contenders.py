@@ -152,8 +152,8 @@ def by_offline_road(folder: Path, requests: Sequence[Request], settings: ServeSe
     clock = Clock(len(requests))
     with tempfile.TemporaryDirectory(dir=folder.parent) as replies:
         tokens = tokens_of(OfflineRoad(engine, ids)(requests, Ledger(replies), clock))
-    first = len(clock.times_s) // 4
-    return tokens * (1 - first / len(requests)) / (clock.times_s[-1] - clock.times_s[first - 1])
+    first, last = len(requests) // 4, 3 * len(requests) // 4
+    return tokens * (last - first) / len(requests) / (clock.times_s[last] - clock.times_s[first])
 
 
 def by_transformers(folder: Path, prompts: Sequence[str], new_tokens: int) -> float:

@@ -7,10 +7,10 @@ A Llama with random weights is made first. Every contender answers the same prom
 LLM.generate (what the engine can do), the endpoint through our client, a client of 64 threads as one writes
 it first, the offline road inside Ray Data, and transformers one prompt at a time (a few of them). Start-up is
 left out: each is warm before its clock starts; the offline road has four times the prompts, and its clock
-runs from the first quarter of the answers to the last. What is held against vLLM is asked right after it,
-three times over (the road: between two of vLLM's). Then latencies with 1, 16 and 64 clients, and with a
-long shared head before every prompt, with and without prefix caching. Figures mean something
-only beside each other.
+runs from a quarter of the answers to three quarters, the engine full at both ends. What is held against vLLM
+is asked right after it, three times over (the road: between two of vLLM's). Then latencies with 1, 16 and 64
+clients, and with a long shared head before every prompt, with and without prefix caching. Figures mean
+something only beside each other.
 """
 
 from __future__ import annotations

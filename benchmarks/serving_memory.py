@@ -56,10 +56,12 @@ class Clients:
                 prompt = next(self._prompts)
             try:
                 self._one(prompt, stream=turn % 2 == 0)
+                answered = 1
             except Exception:
-                self.failed += 1
-            else:
-                self.answered += 1
+                answered = 0
+            with self._lock:
+                self.answered += answered
+                self.failed += 1 - answered
 
     def _one(self, prompt: str, *, stream: bool) -> None:
         ask = self._client.completions.create

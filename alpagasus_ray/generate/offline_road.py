@@ -117,7 +117,7 @@ def prepared(engine: OfflineEngine) -> Callable[[dict[str, Any]], dict[str, Any]
 
 
 def told(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what outcome() reads of the engine's row. One that failed still has all that it was sent."""
+    """Return what outcome() reads of the engine's row."""
     return {name: row[name] for name in TOLD}
 
 
@@ -144,7 +144,7 @@ def outcome(row: Mapping[str, Any], sampling: Sampling, engine: OfflineEngine) -
     is_full = prompt_tokens + len(made) >= (engine.max_length_tokens or float("inf"))
     text = str(row["generated_text"])
     ending = next((stop for stop in sampling.stop if text.endswith(stop)), None)
-    is_ended = ending is not None or made[-1] in engine.end_ids
+    is_ended = ending is not None or not made or made[-1] in engine.end_ids
     is_cut = (len(made) >= sampling.max_tokens or is_full) and not is_ended
     return Asked(
         Reply(

@@ -27,8 +27,8 @@ ANSWERS_AT_ONCE = 256
 """On a CPU. vLLM's own 128 for servers there is half of what its offline engine has, and makes 0.9 of the
 tokens a second (benchmarks/generation.py)."""
 KERNELS_KEPT = 128
-"""On a CPU. oneDNN makes one (0.7 MiB) for each number of tokens in a batch, and keeps 1,024 as it comes: an
-engine's memory grows by 0.8 GiB until it has as many (LLM.generate, 20,000 prompts; as fast with 32)."""
+"""On a CPU. oneDNN makes one for each number of tokens in a batch and each shape of weights, and keeps 1,024:
+an engine's memory grows by 0.8 GiB until it has as many (LLM.generate, 20,000 prompts; as fast with 32)."""
 PREFIX_AWARE_ROUTER = "ray.serve.llm.request_router.PrefixCacheAffinityRouter"
 UNLIMITED = 1_000_000
 """Requests that Serve hands to the ingress at once: the guard in it refuses what is too much, at once."""

@@ -34,6 +34,7 @@ def row(*generated: int, **changed: Any) -> dict[str, Any]:
     ("generated", "reason"),
     [
         ((5, END), "stop"),
+        ((), "stop"),
         ((5, 6), "stop"),  # a stop text
         ((5, 6, 7, END), "stop"),
         ((5, 6, 7, 8), "length"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import shutil
@@ -384,6 +385,13 @@ def test_a_stream_says_what_a_whole_answer_does(service: Service) -> None:
     pieces = [chunk.choices[0].text for chunk in client.completions.create(stream=True, **greedy)]
     assert len(pieces) > 1
     assert "".join(pieces) == client.completions.create(**greedy).choices[0].text
+
+
+def test_ray_still_gathers_outputs_where_ours_are_handed_on_at_once() -> None:
+    """Else each first token would wait for 50 ms again, and nobody would see why."""
+    from ray.llm._internal.serve.core.server.llm_server import LLMServer
+
+    assert inspect.isfunction(LLMServer._batch_output_stream)
 
 
 def test_each_model_is_two_processes(service: Service) -> None:
