@@ -179,10 +179,10 @@ class RunDirectory(Storage, RunPaths):
             return there, False
         self.on_event(stage, "begin", folder=folder)
         try:
+            started_s = time.monotonic()
             check()
             self.clear(folder)
             claim = Claim(self, folder, MANIFEST)
-            started_s = time.monotonic()
             made = work()
             claim.check()
             manifest = self._manifest_of(folder, stage, settings, inputs, made, started_s)

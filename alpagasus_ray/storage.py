@@ -124,6 +124,10 @@ class Storage:
         """Return whether there is a file or a folder of this name."""
         return bool(self.filesystem.get_file_info(self.path(relative)).type != fs.FileType.NotFound)
 
+    def is_file(self, relative: str) -> bool:
+        """Return whether there is a file of this name."""
+        return bool(self.filesystem.get_file_info(self.path(relative)).type == fs.FileType.File)
+
     def size_bytes(self, relative: str) -> int:
         """Return a file's length; 0 where there is none."""
         return int(self.filesystem.get_file_info(self.path(relative)).size or 0)

@@ -73,13 +73,21 @@ class Generation:
         """
         if self.settings.base_url:
             console.say(f"generate: asking {self.settings.base_url} for {self.arm} (generate.base_url)")
-        self._tell_what_leaves(console)
+        asked: dict[tuple[str, str], Asked] = {}
+
+        def write() -> Made:
+            self._tell_what_leaves(before, console)
+            return self._write(asked)
+
+        before = self.run.manifest(self.run.answers(self.arm))
         manifest, _ = self.run.make(
             self.run.answers(self.arm),
             "generate",
             self._hashed,
             self._inputs,
-            lambda: self._generate(road, console),
+            write,
+            # Whatever may go wrong goes wrong here, while the answers of before are still there.
+            check=lambda: asked.update(self._ask(road, console)),
         )
         answered = manifest.counts["answers"]
         failed = f"; without one: {describe_failures(manifest.failures)}" if manifest.failures else ""
@@ -87,9 +95,8 @@ class Generation:
         console.say(f"generate: {self.arm} answered {answered:,} prompts of {sets}{failed}")
         return manifest
 
-    def _tell_what_leaves(self, console: Console) -> None:
+    def _tell_what_leaves(self, there: Manifest | None, console: Console) -> None:
         """Say which answers are not among the test sets any more; the replies stay."""
-        there = self.run.manifest(self.run.answers(self.arm))
         before = there.settings.get("testsets", {}) if there is not None else {}
         if gone := sorted(set(before) - {testset.name for testset in self.testsets}):
             console.say(
@@ -97,7 +104,8 @@ class Generation:
                 "answers leave the run: named again, they come back without being asked for"
             )
 
-    def _generate(self, road: Road, console: Console) -> Made:
+    def _ask(self, road: Road, console: Console) -> dict[tuple[str, str], Asked]:
+        """Return what became of each request; raises UserError where none has an answer."""
         model = self._inputs.get(self.run.model(self.arm))
         # A request says nothing about how the model is served: other settings, other replies.
         shaped = settings_hash({**self._shaping, "model": model.content if model else None})
@@ -111,7 +119,7 @@ class Generation:
         if not any(one.reply for one in asked.values()):
             reasons = Counter(one.failure for one in asked.values()).most_common(1)
             raise UserError(f"{self.arm} answered no prompt at all ({reasons[0][0]})")
-        return self._write(asked)
+        return asked
 
     def _write(self, asked: dict[tuple[str, str], Asked]) -> Made:
         counts: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import Counter
@@ -19,6 +20,8 @@ ROWS_PER_BATCH = 32
 BATCHES_IN_HAND = 16
 """Of a replica, so that its engine is never short of work."""
 NUMBER = "number"
+TALKATIVE = ("ray.llm", "vllm.triton_utils.importing")
+"""Loggers that tell the user's terminal what is no news: what is not configured, what a CPU does not have."""
 FAILED = "refused request"
 TOLD = (NUMBER, "generated_tokens", "generated_text", "num_input_tokens", "__inference_error__")
 
@@ -77,6 +80,8 @@ class OfflineRoad:
 
     def _answered(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the engine's rows as they come."""
+        for name in TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
         import ray.data
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 

@@ -77,6 +77,7 @@ class EndpointRoad:
             replies.record(missing.key, await model.complete(missing), missing.model)
         except ReplyError as error:
             if error.kind == "connection":
-                raise UserError(f"{self._base_url} cannot be reached: {error}") from error
+                said = f"{self._base_url} cannot be reached: "
+                raise UserError(said + str(error).removeprefix(said)) from error
         finally:
             await model.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import ray
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.bodies import JsonBodies
+from alpagasus_ray.serve.causes import cause_in_one_line
 from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_class, ingress_class
 from alpagasus_ray.serve.engine_settings import ingress_config, llm_config, uses_gpus
 from alpagasus_ray.serve.engines import Engine, checked_engines
@@ -108,10 +109,18 @@ def build_application(
     ingress_of_ours = ingress_class(OpenAiIngress, ModelList, settings.max_answer_tokens, wait_s)
     ingress = make_fastapi_ingress(ingress_of_ours, app=app)
     return serve.deployment(ingress, **ingress_config(listens=own_port is not None)).bind(
-        llm_deployments={config.model_id: build_llm_deployment(config) for config in configs},
+        llm_deployments=_built(build_llm_deployment, configs),
         model_cards={config.model_id: to_model_metadata(config.model_id, config) for config in configs},
         engine_of={model.name: engine.model_id for engine in engines for model in engine.models},
     )
+
+
+def _built(build: Callable[[Any], Any], configs: Sequence[Any]) -> dict[str, Any]:
+    """Return the deployments; raises UserError where vLLM does not know an argument of the recipe's."""
+    try:
+        return {config.model_id: build(config) for config in configs}
+    except ValueError as error:
+        raise UserError(f"serve.engine cannot be used: {cause_in_one_line(str(error))}") from error
 
 
 @contextmanager

@@ -66,6 +66,8 @@ def _flaw_of_name(name: str) -> str | None:
         return "it is none"
     if not name.isprintable():
         return "it has characters that cannot be printed"
+    if not name.isascii():
+        return "Ray's metrics hold ASCII alone, and a model of this name would never start"
     # Ray Serve keeps a base model and its adapter apart with a colon, an application and a deployment with a
     # hash, and what follows a question mark is no part of /v1/models/NAME.
     found = next((what for sign, what in SIGNS.items() if sign in name), None)
@@ -125,6 +127,8 @@ def end_token_ids(folder: str | Path) -> frozenset[int]:
 
 
 def _names(files: ModelFiles) -> set[str]:
+    if files.is_file(""):
+        raise UserError(f"{files.uri} is a file: name the folder of a model.")
     names = set(files.list_files(""))
     if not names and not files.exists(""):
         raise UserError(f"There is no model folder {files.uri}.")

@@ -355,9 +355,24 @@ def test_an_endpoint_that_is_not_there_is_told_at_once(bench: Bench) -> None:
     started_s = time.monotonic()
     generation = bench.generation(max_retries=5)
     road = EndpointRoad("http://127.0.0.1:9/v1", None, generation.settings)
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached"):
+    with pytest.raises(UserError, match=r"^http://127\.0\.0\.1:9/v1 cannot be reached: \[Errno"):
         generation.make(road, bench.console)
     assert time.monotonic() - started_s < 20, "not after all the tries of all the prompts"
+
+
+def test_answers_stay_until_there_are_others(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """An endpoint that is gone, or refuses all, costs a run nothing that it had."""
+    manifest, before = bench.make(), bench.answers("koala")
+    bench.testsets(mine=[{"prompt": "One more?"}])
+    generation = bench.generation()
+    with pytest.raises(UserError, match="cannot be reached"):
+        generation.make(EndpointRoad("http://127.0.0.1:9/v1", None, generation.settings), bench.console)
+    bench.endpoint.fault = lambda body, before: error(401, "Incorrect API key provided.", "invalid_api_key")
+    with pytest.raises(UserError):
+        bench.make()
+    assert bench.answers("koala") == before
+    assert bench.run.manifest("answers/filtered") == manifest
+    assert "leave the run" not in capsys.readouterr().err
 
 
 def test_a_prompt_without_an_answer_is_counted_and_in_no_file(bench: Bench) -> None:

@@ -105,6 +105,7 @@ def test_an_address_names_a_model_without_its_options() -> None:
         ("..", "it is none"),
         ("a\nb", "cannot be printed"),
         ("a\x1b[2J", "cannot be printed"),
+        ("müller", "hold ASCII alone"),
     ],
 )
 def test_a_name_that_would_be_taken_apart_is_refused_in_one_line(name: str, why: str) -> None:
@@ -113,9 +114,15 @@ def test_a_name_that_would_be_taken_apart_is_refused_in_one_line(name: str, why:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["full", "random-9.2k", "a--b", "my model", "müller"])
+@pytest.mark.parametrize("name", ["full", "random-9.2k", "a--b", "my model"])
 def test_ordinary_names_are_taken(name: str) -> None:
     check_names_differ([ServedModel(name, "models/some")])
+
+
+def test_a_file_is_no_model_folder(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Models")
+    with pytest.raises(UserError, match=r"README\.md is a file: name the folder of a model"):
+        check_model_folder(tmp_path / "README.md")
 
 
 def test_two_models_of_one_name_are_refused() -> None:
