@@ -40,9 +40,12 @@ def add_switch(command: argparse.ArgumentParser, section: str, flag: str, key: s
 
 
 def split(text: str) -> list[str]:
-    """Return what is separated by commas.
+    """Return what is separated by commas; raises ArgumentTypeError where nothing is.
 
     >>> split("koala, vicuna")
     ['koala', 'vicuna']
     """
-    return [part.strip() for part in text.split(",")]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise argparse.ArgumentTypeError("a name is missing" + " beside a comma" * (len(parts) > 1))
+    return parts

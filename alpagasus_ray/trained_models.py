@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from alpagasus_ray.answering import check_token_parity, check_window, offline_road
 from alpagasus_ray.artifacts import RunDirectory
@@ -13,7 +15,7 @@ from alpagasus_ray.benchmarking import do_benchmarks
 from alpagasus_ray.console import Console
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation, check_answer_length
-from alpagasus_ray.generate.roads import EndpointRoad
+from alpagasus_ray.generate.roads import EndpointRoad, from_ledger
 from alpagasus_ray.mt_bench.running import check_mt_bench, run_mt_bench
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import Recipe, ServeSettings
@@ -21,10 +23,13 @@ from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.endpoint import Endpoint, warm_up
 from alpagasus_ray.serve.engine_settings import needed_resources, shortage, uses_gpus
 from alpagasus_ray.serve.engines import checked_engines
-from alpagasus_ray.serve.model_folder import ServedModel, models_named_by_folder
-from alpagasus_ray.serve.ports import check_port_free
+from alpagasus_ray.serve.model_folder import ServedModel, is_adapter, models_named_by_folder
+from alpagasus_ray.serve.ports import address_for_others, check_port_free
 from alpagasus_ray.serve.sharing import SharedEndpoint
 from alpagasus_ray.shared_folder import check_shared
+
+if TYPE_CHECKING:
+    from alpagasus_ray.generate.offline_road import OfflineRoad
 
 
 class TrainedModels:
@@ -54,10 +59,15 @@ class TrainedModels:
 
     def serve(self, folders: Sequence[str], wait: Callable[[], None]) -> None:
         """Serve Hugging Face folders, each under its own name, until `wait` returns."""
-        with self._open(models_named_by_folder(folders), self.recipe.serve) as endpoint:
+        models, settings = models_named_by_folder(folders), self.recipe.serve
+        if settings.base_model and not any(is_adapter(model.folder) for model in models):
+            self.console.say(f"serve.base_model ({settings.base_model}) is unused: none is an adapter")
+        with self._open(models, settings) as endpoint:
             warm_up(endpoint)
             names = ", ".join(endpoint.model_names)
-            self.console.result(f"{names} at {endpoint.base_url} (Ctrl-C stops)")
+            address, port = address_for_others(settings.host), urlsplit(endpoint.base_url).port
+            others = f"from elsewhere http://{address}:{port}/v1; " if address else ""
+            self.console.result(f"{names} at {endpoint.base_url} ({others}Ctrl-C stops)")
             wait()
 
     def generate(self, arms: Sequence[str]) -> None:
@@ -67,6 +77,14 @@ class TrainedModels:
         if not missing:
             self.console.say(f"generate: {', '.join(arms)} done before")
             return
+        to_ask = [generation for generation in missing if not generation.is_answered()]
+        for generation in missing:
+            if generation not in to_ask:
+                generation.make(from_ledger, self.console)
+        if to_ask:
+            self._ask_for_answers(to_ask)
+
+    def _ask_for_answers(self, missing: Sequence[Generation]) -> None:
         settings = self.recipe.generate
         if settings.base_url is not None:
             road = EndpointRoad(settings.base_url, require_key(settings.api_key_env), settings)
@@ -75,12 +93,8 @@ class TrainedModels:
             return
         folders = {one.arm: self.run.child_uri(self.run.model(one.arm)) for one in missing}
         if settings.road == "offline":
-            resources = self.session.connect()
-            check_shared(self.run, "--run-dir")
             for generation in missing:
-                self.console.say(f"generate: starting vLLM for {generation.arm} (generate.road is offline)")
-                offline = offline_road(generation, folders[generation.arm], self.recipe.serve, resources)
-                generation.make(offline, self.console)
+                generation.make(self._offline_road(generation, folders[generation.arm]), self.console)
             return
         models = [ServedModel(*one) for one in folders.items()]
         for model in models:
@@ -90,6 +104,12 @@ class TrainedModels:
                 check_token_parity(endpoint, generation, folders[generation.arm])
                 road = EndpointRoad(endpoint.base_url, endpoint.api_key, settings, is_ours=True)
                 generation.make(road, self.console)
+
+    def _offline_road(self, generation: Generation, folder: str) -> OfflineRoad:
+        resources = self.session.connect()
+        check_shared(self.run, "--run-dir")
+        self.console.say(f"generate: starting vLLM for {generation.arm} (generate.road is offline)")
+        return offline_road(generation, folder, self.recipe.serve, resources)
 
     @cached_property
     def benchmarks(self) -> Benchmarks:
@@ -119,9 +139,12 @@ class TrainedModels:
         return [
             ServedModel(arm, self.run.child_uri(self.run.model(arm)))
             for arm in arms
-            if (for_answers and not Generation(self.run, self.recipe, arm).committed())
-            or (for_benchmarks and self.benchmarks.missing(arm))
+            if (for_answers and self._has_to_answer(arm)) or (for_benchmarks and self.benchmarks.missing(arm))
         ]
+
+    def _has_to_answer(self, arm: str) -> bool:
+        generation = Generation(self.run, self.recipe, arm)
+        return not generation.committed() and not generation.is_answered()
 
     @contextmanager
     def _serving(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:

@@ -16,6 +16,8 @@ from alpagasus_ray.text_files import read_text
 PROMPT_KEYS = ("instruction", "Instruction", "prompt", "text", "question")
 CATEGORY_KEYS = ("category", "Skill", "skill")
 POOLED = "pooled"
+MAX_SHOWN = 40
+"""Characters of what is no prompt."""
 ID_KEYS = ("id", "question_id", "idx")
 
 
@@ -89,6 +91,9 @@ def parse_prompt(
     if key is None:
         if empty := [key for key in keys if isinstance(row.get(key), str)]:
             raise UserError(f"{where}: the prompt is empty ({empty[0]})")
+        if other := [key for key in keys if row.get(key) is not None]:
+            found = json.dumps(row[other[0]])[:MAX_SHOWN]
+            raise UserError(f"{where}: the prompt is no text ({other[0]} is {found})")
         hint = "" if columns else "; yours can be named: generate.prompt_columns={instruction: NAME}"
         raise UserError(f"{where}: no prompt under any of {', '.join(keys)}{hint}")
     try:

@@ -41,6 +41,11 @@ class Generation:
         """Return the manifest where the answers are there already."""
         return self.run.committed(self.run.answers(self.arm), "generate", self._hashed, self._inputs)
 
+    def is_answered(self) -> bool:
+        """Return whether every prompt has its reply, from runs before, and nobody need be asked."""
+        keys = [request.key for request in self.requests().values()]
+        return len(self._replies().known(keys)) == len(set(keys))
+
     def requests(self) -> dict[tuple[str, str], Request]:
         """Return what is asked, by test set and prompt id."""
         settings = self.settings
@@ -100,17 +105,13 @@ class Generation:
         before = there.settings.get("testsets", {}) if there is not None else {}
         if gone := sorted(set(before) - {testset.name for testset in self.testsets}):
             console.say(
-                f"generate: {self.arm}: {', '.join(gone)} is not among generate.testsets any more, and its "
-                "answers leave the run: named again, they come back without being asked for"
+                f"generate: {self.arm}: {', '.join(gone)}: not among generate.testsets any more, so these "
+                "answers leave the run; named again, they come back without being asked for"
             )
 
     def _ask(self, road: Road, console: Console) -> dict[tuple[str, str], Asked]:
         """Return what became of each request; raises UserError where none has an answer."""
-        model = self._inputs.get(self.run.model(self.arm))
-        # A request says nothing about how the model is served: other settings, other replies.
-        shaped = settings_hash({**self._shaping, "model": model.content if model else None})
-        replies = self.run.replies(self.arm, shaped)
-        requests, ledger = self.requests(), Ledger(self.run.child_uri(replies))
+        requests, ledger = self.requests(), self._replies()
         if there := len(ledger.known([request.key for request in requests.values()])):
             console.say(f"generate: {self.arm}: {there:,} of {len(requests):,} prompts were answered before")
         with console.progress(f"generate {self.arm}", len(requests), "prompts") as progress:
@@ -120,6 +121,12 @@ class Generation:
             reasons = Counter(one.failure for one in asked.values()).most_common(1)
             raise UserError(f"{self.arm} answered no prompt at all ({reasons[0][0]})")
         return asked
+
+    def _replies(self) -> Ledger:
+        model = self._inputs.get(self.run.model(self.arm))
+        # A request says nothing about how the model is served: other settings, other replies.
+        shaped = settings_hash({**self._shaping, "model": model.content if model else None})
+        return Ledger(self.run.child_uri(self.run.replies(self.arm, shaped)))
 
     def _write(self, asked: dict[tuple[str, str], Asked]) -> Made:
         counts: dict[str, int] = {}

@@ -20,8 +20,6 @@ ROWS_PER_BATCH = 32
 BATCHES_IN_HAND = 16
 """Of a replica, so that its engine is never short of work."""
 NUMBER = "number"
-TALKATIVE = ("ray.llm", "vllm.triton_utils.importing")
-"""Loggers that tell the user's terminal what is no news: what is not configured, what a CPU does not have."""
 FAILED = "refused request"
 TOLD = (NUMBER, "generated_tokens", "generated_text", "num_input_tokens", "__inference_error__")
 
@@ -80,8 +78,7 @@ class OfflineRoad:
 
     def _answered(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the engine's rows as they come."""
-        for name in TALKATIVE:
-            logging.getLogger(name).setLevel(logging.WARNING)
+        quieten()
         import ray.data
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
@@ -104,6 +101,19 @@ class OfflineRoad:
         blocks = max(1, -(-len(rows) // ROWS_PER_BATCH))
         answered = processor(ray.data.from_items(rows, override_num_blocks=blocks))
         return within(answered.iter_rows, engine.patience_s)
+
+
+def quieten() -> None:
+    """Keep off this process's terminal what is no news: mirrors not configured, what a CPU does not have."""
+    rays = logging.getLogger("ray.llm")
+    if not rays.handlers:  # then each logger below it would make a handler and a level of its own
+        rays.addHandler(logging.StreamHandler())
+    rays.propagate = False
+    rays.setLevel(logging.WARNING)
+    # vLLM's own configuration, at its import, takes levels away and leaves filters.
+    logging.getLogger("vllm.triton_utils.importing").addFilter(
+        lambda record: record.levelno >= logging.WARNING
+    )
 
 
 def prepared(engine: OfflineEngine) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -13,10 +13,11 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.bodies import JsonBodies
 from alpagasus_ray.serve.causes import cause_in_one_line
-from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_class, ingress_class
+from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_class
 from alpagasus_ray.serve.engine_settings import ingress_config, llm_config, uses_gpus
-from alpagasus_ray.serve.engines import Engine, checked_engines
+from alpagasus_ray.serve.engines import Engine, checked_engines, window_tokens
 from alpagasus_ray.serve.guard import Admission, Guard
+from alpagasus_ray.serve.ingress import ingress_class
 from alpagasus_ray.serve.listening import Listening
 from alpagasus_ray.serve.refusals import ErrorWords, answer_exception
 from alpagasus_ray.serve.serve_config import read_arguments
@@ -73,7 +74,7 @@ def build_application(
         from fastapi.exceptions import RequestValidationError
         from ray import serve
         from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
-        from ray.llm._internal.serve.core.configs.openai_api_models import ModelList, to_model_metadata
+        from ray.llm._internal.serve.core.configs.openai_api_models import to_model_metadata
         from ray.llm._internal.serve.core.ingress.middleware import SetRequestIdMiddleware
         from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
         from ray.llm._internal.serve.observability.metrics.fast_api_metrics import (
@@ -106,12 +107,13 @@ def build_application(
     app.add_middleware(JsonBodies)
     app.add_middleware(Guard, admission=admission)
     wait_s = settings.replica_wait_s if settings.num_replicas else None
-    ingress_of_ours = ingress_class(OpenAiIngress, ModelList, settings.max_answer_tokens, wait_s)
+    ingress_of_ours = ingress_class(OpenAiIngress, settings.max_answer_tokens, wait_s)
     ingress = make_fastapi_ingress(ingress_of_ours, app=app)
     return serve.deployment(ingress, **ingress_config(listens=own_port is not None)).bind(
         llm_deployments=_built(build_llm_deployment, configs),
         model_cards={config.model_id: to_model_metadata(config.model_id, config) for config in configs},
         engine_of={model.name: engine.model_id for engine in engines for model in engine.models},
+        windows={model.name: window_tokens(model, settings) for engine in engines for model in engine.models},
     )
 
 

@@ -108,8 +108,8 @@ class Guard:
         headers = dict(scope["headers"])
         admission = self._admission
         if admission.key is not None and not admission.key.is_of(_bearer(headers)):
-            said = "Incorrect API key: send it as `Authorization: Bearer KEY`."
-            return Refusal(401, said, "invalid_api_key")
+            said = "Incorrect API key" if b"authorization" in headers else "You didn't provide an API key"
+            return Refusal(401, f"{said}: send it as `Authorization: Bearer KEY`.", "invalid_api_key")
         length = headers.get(b"content-length", b"")
         if length.isdigit() and (len(length) > LENGTH_DIGITS or int(length) > admission.max_body_bytes):
             return self._too_long()

@@ -106,6 +106,24 @@ def address_to_ask(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def address_for_others(host: str) -> str | None:
+    """Return where another machine reaches a server that listens on all of this one's addresses.
+
+    None: the host names one address itself, or this machine has no way out.
+    """
+    if host not in ANY_HOST:
+        return None
+    family, elsewhere = (socket.AF_INET6, "2001:db8::1") if host == "::" else (socket.AF_INET, "192.0.2.1")
+    try:
+        # For documentation (RFC 5737, RFC 3849). Nothing is sent: the kernel says which way it would go.
+        with socket.socket(family, socket.SOCK_DGRAM) as asked:
+            asked.connect((elsewhere, 9))
+            found = str(asked.getsockname()[0])
+    except OSError:
+        return None
+    return f"[{found}]" if ":" in found else found
+
+
 def listening_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens there; raises OSError where that cannot be had."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)

@@ -16,7 +16,7 @@ from alpagasus_ray.console import Console, plain_console
 from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation
-from alpagasus_ray.generate.roads import EndpointRoad
+from alpagasus_ray.generate.roads import EndpointRoad, from_ledger
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import Recipe, ServeSettings
 from alpagasus_ray.recipe_files import parse_recipe, require_key
@@ -343,7 +343,7 @@ def test_a_test_set_more_or_less_asks_only_what_was_never_asked(
     before = bench.answers("koala")
     bench.testsets(koala=KOALA)
     bench.make()
-    assert "sinstruct is not among generate.testsets any more" in capsys.readouterr().err
+    assert "sinstruct: not among generate.testsets any more" in capsys.readouterr().err
     assert bench.endpoint.asked.total() == 14 and bench.answers("koala") == before
     bench.testsets(koala=KOALA, sinstruct=SINSTRUCT, more=[{"prompt": "One more?"}])
     assert bench.make().counts == {"koala": 12, "sinstruct": 2, "more": 1, "answers": 15}
@@ -467,6 +467,21 @@ def test_the_tokens_of_all_answers_are_counted(bench: Bench) -> None:
     assert details["completion_tokens"] == sum(one.completion_tokens or 0 for one in answers) > 0
     assert details["prompt_tokens"] == sum(one.prompt_tokens or 0 for one in answers) > 0
     assert details["road"] == "endpoint"
+
+
+def test_what_was_answered_before_needs_nobody_to_ask(bench: Bench) -> None:
+    """Test sets that are named again, after others: no model is served for them, on any road."""
+    assert not bench.generation().is_answered()
+    bench.make()
+    before = bench.answers("koala")
+    bench.testsets(mine=[{"id": "x", "prompt": "Hi?"}])
+    assert not bench.generation().is_answered(), "a prompt of others is not there"
+    bench.make()
+    num_asked = len(bench.endpoint.asked)
+    bench.testsets(koala=KOALA)
+    assert bench.generation().committed() is None and bench.generation().is_answered()
+    bench.generation().make(from_ledger, bench.console)
+    assert bench.answers("koala") == before and len(bench.endpoint.asked) == num_asked
 
 
 def test_the_offline_road_asks_no_endpoint(bench: Bench) -> None:

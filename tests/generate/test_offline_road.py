@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,3 +98,24 @@ def test_what_the_engine_raises_is_raised() -> None:
 
     with pytest.raises(ValueError, match="no such model"):
         list(within(rows, 5))
+
+
+QUIET = """
+from alpagasus_ray.generate.offline_road import quieten
+quieten()
+import ray.data.llm, vllm
+from ray.llm._internal.common.utils import download_utils
+from vllm.triton_utils import importing
+for logger in (download_utils.logger, importing.logger):
+    logger.info("no news")
+    logger.warning("%s warns", logger.name)
+"""
+
+
+@pytest.mark.slow
+def test_the_libraries_say_nothing_that_is_no_news() -> None:
+    """VLLM's import takes other loggers' levels away, and Ray's loggers each have a handler of their own."""
+    ran = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True)
+    told = [line for line in (ran.stdout + ran.stderr).splitlines() if "no news" in line or "warns" in line]
+    assert len(told) == 2 and all("warns" in line for line in told)
+    assert "not installed" not in ran.stdout + ran.stderr

@@ -77,6 +77,7 @@ def test_without_the_key_nobody_is_let_in(headers: dict[str, str]) -> None:
     answer = post(Admission(KeyDigest.of(KEY)), headers=headers)
     assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
     assert answer.json()["error"]["code"] == "invalid_api_key" and KEY not in answer.text
+    assert ("Incorrect API key" in answer.text) == ("Authorization" in headers)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])

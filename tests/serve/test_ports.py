@@ -9,7 +9,13 @@ import pytest
 
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import ServeSettings
-from alpagasus_ray.serve.ports import address_to_ask, check_invitation, check_port_free, reserved_port
+from alpagasus_ray.serve.ports import (
+    address_for_others,
+    address_to_ask,
+    check_invitation,
+    check_port_free,
+    reserved_port,
+)
 
 
 def test_a_port_in_use_is_refused_in_one_line() -> None:
@@ -87,6 +93,13 @@ def test_a_server_on_all_addresses_is_asked_on_loopback() -> None:
         "127.0.0.1",
         "[fe80::1]",
     ]
+
+
+def test_others_are_told_an_address_of_this_machine() -> None:
+    assert address_for_others("127.0.0.1") is None and address_for_others("an.example.org") is None
+    if (address := address_for_others("0.0.0.0")) is not None:
+        with socket.socket() as listener:
+            listener.bind((address, 0))  # raises where it is another machine's
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "", "an.example.org"])

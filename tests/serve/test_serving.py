@@ -178,7 +178,9 @@ def greedy_by_transformers(folder: Path, base: Path, prompt: str) -> list[int]:
 def test_every_arm_is_listed_by_name(service: Service) -> None:
     names = ["filtered", "poet", "cook", "random-9.2k"]
     assert [model.id for model in service.client().models.list()] == names
-    assert service.client().models.retrieve("cook").id == "cook"
+    cook = service.client().models.retrieve("cook")
+    assert (cook.id, cook.owned_by, cook.to_dict()["parent"]) == ("cook", "alpagasus_ray", "filtered")
+    assert 0 <= time.time() - cook.created < 3600
     assert list(service.endpoint.model_names) == names
     assert service.lines[-1] == "every model has answered"
     assert not any(service.endpoint.base_url in line for line in service.lines), "the command says where"
