@@ -12,14 +12,15 @@ from alpagasus_ray.llm.chat import Request
 from alpagasus_ray.model_sources import local_folder
 from alpagasus_ray.serve.endpoint import Endpoint, seen_token_ids
 from alpagasus_ray.serve.engine_settings import (
+    check_engine_arguments,
     engine_arguments,
     engine_environment,
     uses_gpus,
     worker_bundle,
     workers_per_replica,
 )
-from alpagasus_ray.serve.engines import engines_of, window_tokens
-from alpagasus_ray.serve.model_folder import ServedModel, end_token_ids, read_config
+from alpagasus_ray.serve.engines import engine_window_tokens, engines_of, window_tokens
+from alpagasus_ray.serve.model_folder import ServedModel, end_token_ids
 from alpagasus_ray.serve.whole_answers import WholeAnswers
 
 if TYPE_CHECKING:
@@ -99,10 +100,12 @@ def offline_road(
 ) -> OfflineRoad:
     """Return the road through an engine of its own.
 
-    Raises UserError where the folder holds no model.
+    Raises UserError where the folder holds no model, or vLLM does not know an argument of the recipe's.
     """
-    from alpagasus_ray.generate.offline_road import OfflineRoad
+    from alpagasus_ray.generate.offline_road import OfflineRoad, quieten
 
+    quieten()
+    check_engine_arguments(settings)
     engine = offline_engine(ServedModel(generation.arm, folder), settings, resources)
     return OfflineRoad(engine, token_ids(generation, folder))
 
@@ -123,7 +126,6 @@ def offline_engine(
     if not on_gpu and workers_per_replica(settings) == 1:
         arguments.setdefault("distributed_executor_backend", ONE_PROCESS)
     arguments.pop("chat_template", None)  # the server's: here the prompts are tokens already
-    limit = arguments.get("max_model_len", read_config(engine.folder).get("max_position_embeddings"))
     return OfflineEngine(
         folder=local_folder(engine.folder),
         arguments=arguments,
@@ -132,7 +134,7 @@ def offline_engine(
         num_replicas=max(1, settings.num_replicas),
         patience_s=settings.startup_timeout_s,
         end_ids=end_token_ids(engine.folder),
-        max_length_tokens=limit if isinstance(limit, int) else None,
+        max_length_tokens=engine_window_tokens(engine.folder, settings),
         adapter=local_folder(model.folder) if engine.adapters else None,
         output_kind=WholeAnswers,
     )

@@ -68,6 +68,16 @@ class ServeSettings(Section):
             raise ValueError("max_replicas is less than num_replicas")
         return self
 
+    @field_validator("engine")
+    @classmethod
+    def _sizes_are_numbers(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """What is counted with before vLLM sees it."""
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            size = value.get(name, 1)
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(f"{name} is a whole number from 1 up")
+        return value
+
     def shapes_result(self) -> dict[str, Any]:
         """Return the settings that change what the served models answer."""
         shaping = {"dtype", "max_model_length_tokens", "engine"}

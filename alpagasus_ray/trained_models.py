@@ -16,7 +16,7 @@ from alpagasus_ray.console import Console
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation, check_answer_length
 from alpagasus_ray.generate.roads import EndpointRoad, from_ledger
-from alpagasus_ray.mt_bench.running import check_mt_bench, run_mt_bench
+from alpagasus_ray.mt_bench.running import arms_to_ask, check_mt_bench, run_mt_bench
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import Recipe, ServeSettings
 from alpagasus_ray.recipe_files import require_key
@@ -89,6 +89,9 @@ class TrainedModels:
         if settings.base_url is not None:
             road = EndpointRoad(settings.base_url, require_key(settings.api_key_env), settings)
             for generation in missing:
+                self.console.say(
+                    f"generate: asking {settings.base_url} for {generation.arm} (generate.base_url)"
+                )
                 generation.make(road, self.console)
             return
         folders = {one.arm: self.run.child_uri(self.run.model(one.arm)) for one in missing}
@@ -133,14 +136,16 @@ class TrainedModels:
         run_mt_bench(self.run, self.recipe, self._serving, self.session, self.console)
 
     def _models_to_ask(self, arms: Sequence[str]) -> list[ServedModel]:
-        """Return the models that have to be served for answers or benchmarks that are missing."""
+        """Return the models that have to be served for answers, benchmarks or MT-Bench that are missing."""
         for_answers = (self.recipe.generate.base_url, self.recipe.generate.road) == (None, "endpoint")
         for_benchmarks = self.recipe.benchmark.base_url is None
-        return [
-            ServedModel(arm, self.run.child_uri(self.run.model(arm)))
+        asked = [
+            arm
             for arm in arms
             if (for_answers and self._has_to_answer(arm)) or (for_benchmarks and self.benchmarks.missing(arm))
         ]
+        asked += arms_to_ask(self.run, self.recipe)
+        return [ServedModel(arm, self.run.child_uri(self.run.model(arm))) for arm in dict.fromkeys(asked)]
 
     def _has_to_answer(self, arm: str) -> bool:
         generation = Generation(self.run, self.recipe, arm)

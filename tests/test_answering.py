@@ -10,7 +10,7 @@ from aiohttp import web
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from alpagasus_ray.answering import check_token_parity, offline_engine
+from alpagasus_ray.answering import ONE_PROCESS, check_token_parity, offline_engine, offline_road
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation
@@ -18,6 +18,7 @@ from alpagasus_ray.manifests import Made
 from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.recipe_files import parse_recipe
 from alpagasus_ray.serve.endpoint import Endpoint
+from alpagasus_ray.serve.engine_settings import check_engine_arguments
 from alpagasus_ray.serve.model_folder import ServedModel
 from alpagasus_ray.serve.whole_answers import WholeAnswers
 from tests.loopback import Body, LoopbackServer
@@ -91,8 +92,22 @@ def test_the_offline_engine_knows_what_ends_an_answer(tiny_model: Path) -> None:
     engine = offline_engine(ServedModel("full", str(tiny_model)), ServeSettings(), {"CPU": 2.0})
     assert engine.end_ids and engine.max_length_tokens
     assert engine.bundle == {"CPU": 0.3} and "enforce_eager" in engine.arguments
+    assert engine.arguments["distributed_executor_backend"] == ONE_PROCESS
     on_gpu = offline_engine(ServedModel("full", str(tiny_model)), ServeSettings(), {"GPU": 2.0})
-    assert on_gpu.bundle == {"GPU": 1.0}
+    assert on_gpu.bundle == {"GPU": 1.0} and "distributed_executor_backend" not in on_gpu.arguments
+    two = ServeSettings(engine={"tensor_parallel_size": 2})
+    assert (
+        "distributed_executor_backend"
+        not in offline_engine(ServedModel("full", str(tiny_model)), two, {"CPU": 2.0}).arguments
+    )
+
+
+@pytest.mark.slow
+def test_an_engine_argument_that_vllm_does_not_know_is_told(generation: Generation, tiny_model: Path) -> None:
+    wrong = ServeSettings(engine={"max_num_seq": 4})
+    with pytest.raises(UserError, match=r'no engine argument max_num_seq\. Did you mean "max_num_seqs"'):
+        offline_road(generation, str(tiny_model), wrong, {"CPU": 2.0})
+    check_engine_arguments(ServeSettings(engine={"max_num_seqs": 4, "tensor_parallel_size": 2}))
 
 
 def test_an_adapter_is_asked_offline_over_its_base(tiny_model: Path, tmp_path: Path) -> None:

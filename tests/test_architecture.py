@@ -16,7 +16,7 @@ import alpagasus_ray
 PACKAGE = "alpagasus_ray"
 STAGES = ("grade", "select", "train", "serve", "generate", "compare", "benchmark", "report")
 LAYERS = (
-    ("", "cache", "errors", "metrics_table", "recipe_section", "run_paths"),
+    ("", "cache", "causes", "errors", "metrics_table", "recipe_section", "run_paths"),
     ("", "text_files", "recipe_benchmark_tasks", "recipe_judging", "recipe_serving", "recipe_training"),
     ("recipe_benchmarks", "recipe_comparing"),
     ("console", "dashboard", "manifests", "recipe", "schemas"),

@@ -94,6 +94,14 @@ def folder(tmp_path: Path) -> Path:
         (["select", "--arm", "a", "--keep-share", "0"], "arms.a.keep_share"),
         (["select", "--arm", "a", "--keep-share", "17.75"], "arms.a.keep_share"),
         (["train", "--arm", "a", "--strategy", "ddp"], "train.strategy"),
+        (
+            ["serve", "x", "--set", "serve.engine.tensor_parallel_size=two"],
+            "tensor_parallel_size is a whole number",
+        ),
+        (
+            ["serve", "x", "--set", "serve.engine.pipeline_parallel_size=0"],
+            "pipeline_parallel_size is a whole",
+        ),
         (["train", "--arm", "a", "--gpu", "h100"], "--dry-run"),
         (["train", "--arm", "a", "--json"], "--dry-run"),
         (["train", "--arm", "a", "--dry-run", "--model", "model", "--gpu", "h10"], '"h100"'),

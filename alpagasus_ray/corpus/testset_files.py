@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.corpus.published_sets import PUBLISHED, read_published
@@ -76,6 +76,6 @@ def _load_all(run: RunDirectory, settings: GenerateSettings) -> list[TestSet]:
 def _load(name: str, settings: GenerateSettings) -> TestSet:
     if name in PUBLISHED:
         return read_published(PUBLISHED[name], settings.testsets_folder)
-    if "://" not in name and not Path(name).exists():
+    if "://" not in name and not os.path.exists(name):
         raise UserError(f"{name}: no such file, and none of the paper's test sets ({', '.join(PUBLISHED)})")
     return read_testset(name, dict(settings.prompt_columns.items()))

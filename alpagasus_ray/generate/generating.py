@@ -43,8 +43,12 @@ class Generation:
 
     def is_answered(self) -> bool:
         """Return whether every prompt has its reply, from runs before, and nobody need be asked."""
-        keys = [request.key for request in self.requests().values()]
-        return len(self._replies().known(keys)) == len(set(keys))
+        keys = {request.key for request in self.requests().values()}
+        replies = self._replies()
+        try:  # read, and not looked for in an index only: a damaged one is asked for again
+            return len(replies.find(list(keys))) == len(keys)
+        finally:
+            replies.close()
 
     def requests(self) -> dict[tuple[str, str], Request]:
         """Return what is asked, by test set and prompt id."""
@@ -76,8 +80,6 @@ class Generation:
         A prompt that gets no answer is a failure with its reason, counted; it is in no file. Raises
         UserError when nothing at all can be answered.
         """
-        if self.settings.base_url:
-            console.say(f"generate: asking {self.settings.base_url} for {self.arm} (generate.base_url)")
         asked: dict[tuple[str, str], Asked] = {}
 
         def write() -> Made:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from alpagasus_ray.causes import cause_in_one_line
 from alpagasus_ray.console import Progress
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.asking import Asked
@@ -56,7 +57,9 @@ class OfflineRoad:
     """By the request's key."""
 
     def __call__(self, requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
-        """Return what became of each request, as Road says."""
+        """Return what became of each request, as Road says; raises UserError where the engine has ended."""
+        from ray.exceptions import RayActorError
+
         keys = [request.key for request in requests]
         asked = {key: Asked(reply, from_ledger=True) for key, reply in replies.lookup_many(keys).items()}
         progress.advance(sum(key in asked for key in keys))
@@ -72,6 +75,8 @@ class OfflineRoad:
                 if (reply := asked[key].reply) is not None:
                     replies.record(key, reply, missing[key].model)
                 progress.advance(times[key])
+        except RayActorError as error:
+            raise UserError(f"vLLM's engine has ended: {cause_in_one_line(str(error))}") from error
         finally:
             replies.close()
         return [asked[key] for key in keys]
@@ -111,9 +116,11 @@ def quieten() -> None:
     rays.propagate = False
     rays.setLevel(logging.WARNING)
     # vLLM's own configuration, at its import, takes levels away and leaves filters.
-    logging.getLogger("vllm.triton_utils.importing").addFilter(
-        lambda record: record.levelno >= logging.WARNING
-    )
+    logging.getLogger("vllm.triton_utils.importing").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def prepared(engine: OfflineEngine) -> Callable[[dict[str, Any]], dict[str, Any]]:

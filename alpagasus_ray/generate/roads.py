@@ -30,7 +30,10 @@ class Road(Protocol):
 def from_ledger(requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
     """Return the replies that were paid for before: a Road, where every request has one (KeyError else)."""
     keys = [request.key for request in requests]
-    there = replies.lookup_many(keys)
+    try:
+        there = replies.find(keys)
+    finally:
+        replies.close()
     progress.advance(len(keys))
     return [Asked(there[key], from_ledger=True) for key in keys]
 

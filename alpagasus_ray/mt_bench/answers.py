@@ -78,18 +78,22 @@ class ArmAnswers:
         conversation that holds the model's own answer. A turn without an answer is a failure with its reason,
         counted. Raises UserError when nothing at all can be answered.
         """
+        turns: list[dict[str, Asked]] = []
         manifest, _ = self._run.make(
             self._run.mt_bench(self.arm),
             STAGE,
             self._hashed,
             self._inputs,
-            lambda: self._answer(road, console),
+            lambda: _write(self._run, self.arm, self._bench.questions, *turns),
+            # Whatever may go wrong goes wrong here, while the answers of before are still there.
+            check=lambda: turns.extend(self._ask(road, console)),
         )
         failed = f"; without one: {describe_failures(manifest.failures)}" if manifest.failures else ""
         console.say(f"mt-bench: {self.arm} answered {manifest.counts['turns']:,} turns{failed}")
         return manifest
 
-    def _answer(self, road: Road, console: Console) -> Made:
+    def _ask(self, road: Road, console: Console) -> tuple[dict[str, Asked], dict[str, Asked]]:
+        """Return what became of each question's first turn, and of the second where the first is answered."""
         model = self._inputs.get(self._run.model(self.arm))
         endpoint = settings_hash({"base_url": self._bench.recipe.generate.base_url})
         replies = self._run.replies(f"{self.arm}--{NAME}", model.content if model else endpoint)
@@ -105,9 +109,7 @@ class ArmAnswers:
                 for one in questions
                 if (reply := first[one.key].reply) is not None
             }
-            second = _ask(road, follow_up, ledger, progress)
-        made = _write(self._run, self.arm, questions, first, second)
-        return made
+            return first, _ask(road, follow_up, ledger, progress)
 
     def _first(self, question: Question) -> Request:
         """The very string of training, or a user's message for a model trained by its chat template."""

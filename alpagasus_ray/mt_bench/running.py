@@ -50,23 +50,34 @@ def plan_mt_bench(recipe: Recipe) -> list[str]:
     return [f"mt-bench  {models}: {' and '.join(settings.mode)} by {settings.judge} {settings.model}"]
 
 
+def arms_to_ask(run: RunDirectory, recipe: Recipe) -> list[str]:
+    """Return the arms whose models have to be served for answers that are missing."""
+    if recipe.mt_bench is None or recipe.generate.base_url is not None:
+        return []
+    return [one.arm for one in _missing(_checked(run, recipe))]
+
+
 def run_mt_bench(
     run: RunDirectory, recipe: Recipe, serving: Serving, session: RaySession, console: Console
 ) -> None:
     """Commit answers, scores and verdicts of all models, serving those whose answers are missing."""
     bench = _checked(run, recipe)
-    asked = [ArmAnswers(bench, name) for name in bench.models if name not in bench.settings.answer_files]
     for note in bench.notes():
         console.say(f"mt-bench: {note}")
     for name in bench.settings.answer_files:
         commit_answer_file(bench, name, console)
-    _answer(bench, [one for one in asked if not one.committed()], serving, console)
+    _answer(bench, _missing(bench), serving, console)
     spending = Spending()
     if SINGLE in bench.settings.mode:
         for name in bench.models:
             score_model(bench, name, session, console, spending)
     for a, b in bench.pairs:
         compare_models(bench, a, b, session, console, spending)
+
+
+def _missing(bench: Bench) -> list[ArmAnswers]:
+    asked = [ArmAnswers(bench, name) for name in bench.models if name not in bench.settings.answer_files]
+    return [one for one in asked if not one.committed()]
 
 
 def _answer(bench: Bench, missing: Sequence[ArmAnswers], serving: Serving, console: Console) -> None:

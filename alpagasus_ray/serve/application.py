@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from alpagasus_ray.causes import cause_in_one_line
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.bodies import JsonBodies
-from alpagasus_ray.serve.causes import cause_in_one_line
 from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_class
 from alpagasus_ray.serve.engine_settings import ingress_config, llm_config, uses_gpus
-from alpagasus_ray.serve.engines import Engine, checked_engines, window_tokens
+from alpagasus_ray.serve.engines import Engine, checked_engines, engine_window_tokens
 from alpagasus_ray.serve.guard import Admission, Guard
 from alpagasus_ray.serve.ingress import ingress_class
 from alpagasus_ray.serve.listening import Listening
@@ -113,7 +113,12 @@ def build_application(
         llm_deployments=_built(build_llm_deployment, configs),
         model_cards={config.model_id: to_model_metadata(config.model_id, config) for config in configs},
         engine_of={model.name: engine.model_id for engine in engines for model in engine.models},
-        windows={model.name: window_tokens(model, settings) for engine in engines for model in engine.models},
+        windows={
+            model.name: window
+            for engine in engines
+            for window in [engine_window_tokens(engine.folder, settings)]
+            for model in engine.models
+        },
     )
 
 

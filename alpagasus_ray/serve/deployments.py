@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from alpagasus_ray.causes import cause_in_one_line, last_logged_cause
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.model_sources import local_folder
-from alpagasus_ray.serve.causes import cause_in_one_line, last_logged_cause
 from alpagasus_ray.serve.ingress import ADAPTER_OF
 from alpagasus_ray.serve.refusals import Refusal
 

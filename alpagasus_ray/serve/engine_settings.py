@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.serve.engines import Engine
 from alpagasus_ray.serve.model_folder import absolute, read_config
 
@@ -130,6 +132,20 @@ def engine_arguments(engine: Engine, settings: ServeSettings, *, on_gpu: bool) -
             # vLLM's "auto" makes bfloat16 of it: no faster on most CPUs, and other answers than in training.
             arguments["dtype"] = "float32"
     return arguments | _adapter_arguments(engine) | settings.engine | _answer_arguments(settings)
+
+
+def check_engine_arguments(settings: ServeSettings) -> None:
+    """Raise UserError where vLLM knows no engine argument of a name that the recipe gives; imports vLLM."""
+    if not settings.engine:
+        return
+    from vllm import AsyncEngineArgs
+
+    known = {one.name for one in fields(AsyncEngineArgs)}
+    for name in settings.engine:
+        if name not in known:
+            hint = nearest(name, known)
+            hint = "" if "Known:" in hint else hint  # hundreds
+            raise UserError(f"serve.engine: vLLM has no engine argument {name}.{hint}")
 
 
 def _answer_arguments(settings: ServeSettings) -> dict[str, Any]:

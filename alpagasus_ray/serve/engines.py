@@ -17,6 +17,7 @@ from alpagasus_ray.serve.model_folder import (
     check_model_folder,
     check_names_differ,
     is_adapter,
+    longest_tokens,
     read_config,
 )
 from alpagasus_ray.serve.ports import check_invitation
@@ -110,9 +111,16 @@ def window_tokens(model: ServedModel, settings: ServeSettings) -> int | None:
     files = ModelFiles(model.folder)
     holds_model = files.exists("config.json") or files.exists(ADAPTER_CONFIG)
     base = engines_of([model], settings.base_model)[0].folder if holds_model else None
-    own = read_config(base).get("max_position_embeddings") if base else None
-    lengths = (settings.max_model_length_tokens, settings.engine.get("max_model_len"), own)
-    return min((length for length in lengths if isinstance(length, int)), default=None)
+    return engine_window_tokens(base, settings)
+
+
+def engine_window_tokens(folder: str | None, settings: ServeSettings) -> int | None:
+    """Return the same of a base model in a folder; None: nobody says, or vLLM works it out for itself."""
+    engine = settings.engine
+    own = longest_tokens(read_config(folder)) if folder and "hf_overrides" not in engine else None
+    lengths = (settings.max_model_length_tokens, engine.get("max_model_len"), own)
+    # vLLM's -1: as much as there is memory for.
+    return min((length for length in lengths if isinstance(length, int) and length > 0), default=None)
 
 
 def _engine(base: ServedModel | None, folder: str, adapters: Iterable[_Adapter]) -> Engine:

@@ -37,7 +37,9 @@ def ingress_class(ingress_base: Any, max_answer_tokens: int | None, replica_wait
             return id_in_serve(model, self._engine_of)
 
         def _card(self, name: str) -> dict[str, Any]:
-            return model_card(name, self._engine_of[name], self._windows[name], self._started_s)
+            engine = self._engine_of[name]
+            base = engine if engine != name and engine in self._engine_of else None
+            return model_card(name, base, self._windows[name], self._started_s)
 
         async def models(self) -> Any:
             return _as_it_is({"object": "list", "data": [self._card(name) for name in self._engine_of]})
@@ -59,18 +61,18 @@ def ingress_class(ingress_base: Any, max_answer_tokens: int | None, replica_wait
     return ModelIngress
 
 
-def model_card(name: str, engine: str, window_tokens: int | None, created_s: int) -> dict[str, Any]:
+def model_card(name: str, base: str | None, window_tokens: int | None, created_s: int) -> dict[str, Any]:
     """Return what the list of models says of one: OpenAI's fields, and vLLM's for its length and its base.
 
-    >>> model_card("poet", "plain", 2048, 0)["parent"]
-    'plain'
+    `base` is what the base model of an adapter is asked for by, `window_tokens` prompt and answer together;
+    None: it is not served by itself, and nobody says.
     """
     return {
         "id": name,
         "object": "model",
         "created": created_s,
         "owned_by": "alpagasus_ray",
-        "parent": None if name == engine else engine,
+        "parent": base,
         "max_model_len": window_tokens,
     }
 

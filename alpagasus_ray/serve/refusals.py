@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alpagasus_ray.serve.causes import cause_in_one_line
+from alpagasus_ray.causes import cause_in_one_line
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -18,11 +18,11 @@ from ray.serve.schema import (
     DeploymentStatusOverview,
 )
 
+from alpagasus_ray.causes import cause_in_one_line, last_logged_cause
 from alpagasus_ray.cluster_room import groups_wait_for_room
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.application import build_application
-from alpagasus_ray.serve.causes import cause_in_one_line, last_logged_cause
 from alpagasus_ray.serve.endpoint import Endpoint, NotAnsweringError, RefusedError, wait_until_answering
 from alpagasus_ray.serve.engine_settings import APPLICATION, deployment_name, uses_gpus
 from alpagasus_ray.serve.engines import Engine, checked_engines

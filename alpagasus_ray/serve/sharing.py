@@ -29,8 +29,13 @@ class SharedEndpoint:
 
     @contextmanager
     def serving(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:
-        """Yield the endpoint of all the models where these are among them, else one for these alone."""
+        """Yield the endpoint of all the models where these are among them, else one for these alone.
+
+        One at a time: a cluster has one endpoint.
+        """
         if not {model.name for model in models} <= {model.name for model in self._models}:
+            self._endpoint = None
+            self._stack.close()
             with self._open(models) as endpoint:
                 yield endpoint
             return

@@ -484,6 +484,14 @@ def test_what_was_answered_before_needs_nobody_to_ask(bench: Bench) -> None:
     assert bench.answers("koala") == before and len(bench.endpoint.asked) == num_asked
 
 
+def test_a_reply_that_is_damaged_is_asked_for_again(bench: Bench) -> None:
+    bench.make()
+    (segment,) = (Path(bench.run.uri) / "checkpoints").glob("filtered--replies-*/*.jsonl")
+    *kept, last = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*kept, b"\0" * (len(last) - 1) + b"\n"]))
+    assert not bench.generation().is_answered()
+
+
 def test_the_offline_road_asks_no_endpoint(bench: Bench) -> None:
     with pytest.raises(UserError, match="road offline asks no endpoint"):
         bench.recipe(road="offline")

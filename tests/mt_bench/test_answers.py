@@ -124,6 +124,15 @@ def test_what_is_committed_is_not_asked_again(desk: Desk) -> None:
     assert desk.endpoint.asked.total() == 16
 
 
+def test_answers_stay_until_there_are_others(desk: Desk) -> None:
+    desk.make()
+    before = desk.lines()
+    desk.endpoint.fault = lambda body, before: error(400, "no")
+    with pytest.raises(UserError, match="answered no question at all"):
+        desk.make(max_new_tokens=8)
+    assert desk.lines() == before and desk.committed()
+
+
 def test_what_shapes_answers_asks_anew_and_how_they_are_judged_does_not(desk: Desk) -> None:
     desk.make()
     assert desk.committed(model="other", mode="pairwise", arms=["full", "b"], num_resamples=500)

@@ -62,6 +62,7 @@ def test_models_are_told_of_by_their_own_names() -> None:
 
     listed = told(ingress.models())
     assert (listed["object"], [card["id"] for card in listed["data"]]) == ("list", ["a--b", "poet"])
+    assert [card["parent"] for card in listed["data"]] == [None, None], "nobody can ask for the base"
     card = told(ingress.model_data("a--b"))
     assert card["id"] == "a--b", "Ray reads two dashes as a slash"
     assert abs(card["created"] - time.time()) < 60 and card["max_model_len"] == 64

@@ -48,6 +48,20 @@ def test_what_is_not_shared_and_what_comes_after_is_served_alone() -> None:
     assert opened.log == ["open other", "close other", "open full", "close full"]
 
 
+def test_there_is_one_endpoint_at_a_time() -> None:
+    """A cluster has one: what is shared ends before another is opened, and begins anew."""
+    opened = Opened()
+    with SharedEndpoint(opened, [FULL]) as shared:
+        for models in ([FULL], [FULL, OTHER], [FULL]):
+            with shared.serving(models) as endpoint:
+                assert endpoint.model_names == tuple(model.name for model in models)
+    assert opened.log == [
+        *("open full", "close full"),
+        *("open full+other", "close full+other"),
+        *("open full", "close full"),
+    ]
+
+
 def test_a_failure_in_the_block_closes_it_too() -> None:
     opened = Opened()
     with (

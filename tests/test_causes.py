@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from alpagasus_ray.serve.causes import MAX_LENGTH, cause_in_one_line, last_logged_cause
+from alpagasus_ray.causes import MAX_LENGTH, cause_in_one_line, last_logged_cause
 
 STATUS_MESSAGE = """The deployment failed to start 1 times in a row. See controller logs for details. Error:
 Traceback (most recent call last):
