@@ -32,6 +32,7 @@ class Progress:
         """A label begins with the stage's name."""
         self._shown_s = time.monotonic()
         self._done = 0
+        self._before = 0
         self._first: tuple[float, int] | None = None
         self._note = self._why = ""
         self._figures: Mapping[str, Any] = {}
@@ -55,10 +56,15 @@ class Progress:
         self._figures = self._figures if figures is None else figures
         self.show(self._done + count, note)
 
+    def found(self, count: int = 1) -> None:
+        """Count rows that were done before this work began: they say nothing of its rate."""
+        self._before += count
+        self.show(self._done + count)
+
     def show(self, done: int, note: str | None = None, total: int | None = None) -> None:
         """Set the rows done, and the total where it is only known now."""
         self._done = done
-        if self._first is None and done:
+        if self._first is None and done > self._before:
             # The rate is the work's own: what came before the first row was starting up.
             self._first = time.monotonic(), done
         self._total = self._total if total is None else total

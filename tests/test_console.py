@@ -94,6 +94,17 @@ def test_a_progress_line_has_rows_rate_and_time_left(streams: Streams, clock: li
     assert progress.line() == "5,120/9,229 rows, 729/s, 6 s left"
 
 
+def test_what_was_done_before_says_nothing_of_the_rate(streams: Streams, clock: list[float]) -> None:
+    progress = Progress(streams.console, "generate", 12_001, "prompts")
+    progress.found(5_921)
+    clock[0] += 60  # an engine starts
+    progress.advance()
+    assert progress.line() == "5,922/12,001 prompts"
+    clock[0] += 1
+    progress.advance(200)
+    assert progress.line() == "6,122/12,001 prompts, 200/s, 29 s left"
+
+
 def test_a_slow_rate_has_a_decimal_and_a_note_stands_last(streams: Streams, clock: list[float]) -> None:
     progress = Progress(streams.console, "grade", 10, "prompts")
     progress.advance(1)

@@ -77,5 +77,7 @@ def _load(name: str, settings: GenerateSettings) -> TestSet:
     if name in PUBLISHED:
         return read_published(PUBLISHED[name], settings.testsets_folder)
     if "://" not in name and not os.path.exists(name):
-        raise UserError(f"{name}: no such file, and none of the paper's test sets ({', '.join(PUBLISHED)})")
+        where = "" if os.path.isabs(name) else f" in {os.getcwd()}"
+        known = ", ".join(PUBLISHED)
+        raise UserError(f"{name}: no such file{where}, and none of the paper's test sets ({known})")
     return read_testset(name, dict(settings.prompt_columns.items()))

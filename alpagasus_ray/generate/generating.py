@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
@@ -18,6 +20,10 @@ from alpagasus_ray.llm.chat import Message, Reply, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.recipe import Recipe
+
+UNANSWERED = "unanswered.json"
+MAX_REASON_LENGTH = 200
+"""Of what is told on the terminal."""
 
 
 class Generation:
@@ -77,8 +83,8 @@ class Generation:
     def make(self, road: Road, console: Console) -> Manifest:
         """Commit RUN/answers/<arm>/ and return its manifest.
 
-        A prompt that gets no answer is a failure with its reason, counted; it is in no file. Raises
-        UserError when nothing at all can be answered.
+        A prompt that gets no answer is a failure, counted; it stands in unanswered.json with its reason.
+        Raises UserError when nothing at all can be answered.
         """
         asked: dict[tuple[str, str], Asked] = {}
 
@@ -97,10 +103,22 @@ class Generation:
             check=lambda: asked.update(self._ask(road, console)),
         )
         answered = manifest.counts["answers"]
-        failed = f"; without one: {describe_failures(manifest.failures)}" if manifest.failures else ""
+        failed = f"; without one: {self._describe(asked, manifest.failures)}" if manifest.failures else ""
         sets = f"{len(self.testsets)} test set{'s' * (len(self.testsets) != 1)}"
         console.say(f"generate: {self.arm} answered {answered:,} prompts of {sets}{failed}")
         return manifest
+
+    def _describe(self, asked: Mapping[tuple[str, str], Asked], failures: Mapping[str, int]) -> str:
+        """Return in words what has no answer: counts, the first with its reason, and where all are."""
+        counted = describe_failures(failures)
+        first = next(((*place, one.failure) for place, one in asked.items() if one.reply is None), None)
+        if first is None:
+            return counted  # committed meanwhile, by another command
+        testset, id, reason = first
+        words = " ".join((reason or "").split())
+        words = words if len(words) <= MAX_REASON_LENGTH else f"{words[: MAX_REASON_LENGTH - 1]}…"
+        where = self.run.shown(f"{self.run.answers(self.arm)}/{UNANSWERED}")
+        return f"{counted}, such as {id} of {testset}: {words} (all: {where})"
 
     def _tell_what_leaves(self, there: Manifest | None, console: Console) -> None:
         """Say which answers are not among the test sets any more; the replies stay."""
@@ -149,6 +167,14 @@ class Generation:
             counts[testset.name] = len(answers)
             name = f"{self.run.answers(self.arm)}/{testset.name}.jsonl"
             self.run.write_text(name, answers_to_jsonl(answers))
+        if failures:
+            lacking = [
+                {"testset": testset, "id": id, "reason": one.failure}
+                for (testset, id), one in asked.items()
+                if one.reply is None
+            ]
+            text = json.dumps(lacking, indent=2, ensure_ascii=False)
+            self.run.write_text(f"{self.run.answers(self.arm)}/{UNANSWERED}", f"{text}\n")
         return Made(
             counts={**counts, "answers": sum(counts.values())},
             failures=failures,

@@ -62,7 +62,7 @@ class OfflineRoad:
 
         keys = [request.key for request in requests]
         asked = {key: Asked(reply, from_ledger=True) for key, reply in replies.lookup_many(keys).items()}
-        progress.advance(sum(key in asked for key in keys))
+        progress.found(sum(key in asked for key in keys))
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in asked}
         numbered, times = list(missing), Counter(keys)
         rows = [

@@ -34,7 +34,7 @@ def from_ledger(requests: Sequence[Request], replies: Ledger, progress: Progress
         there = replies.find(keys)
     finally:
         replies.close()
-    progress.advance(len(keys))
+    progress.found(len(keys))
     return [Asked(there[key], from_ledger=True) for key in keys]
 
 
@@ -65,7 +65,10 @@ class EndpointRoad:
 
         async def ask(request: Request) -> Asked:
             asked = await asker.ask(request)
-            progress.advance()
+            if asked.from_ledger:
+                progress.found()
+            else:
+                progress.advance()
             return asked
 
         try:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
 
 POLL_S = 1.0
+TELL_EVERY_S = 30.0
+"""While models load, that somebody who waits sees that it goes on."""
 SERVER_CLASS = "FolderServer"
 SERVE = "serve"
 """The namespace of Serve's own actors, and of the replicas."""
@@ -123,6 +125,8 @@ class _Startup:
     def wait_until_loaded(self) -> None:
         """Return once Serve says that everything runs, telling how many models are loaded."""
         told, told_of_room = 0, False
+        begun_s = time.monotonic()
+        tell_at_s = begun_s + TELL_EVERY_S
         while True:
             application = self._check_alive()
             loaded = [engine for engine in self.engines if self._is_loaded(application, engine)]
@@ -131,6 +135,10 @@ class _Startup:
                 self.report(f"{told} of {len(self.engines)} models loaded")
             if application.status == ApplicationStatus.RUNNING:
                 return
+            if time.monotonic() >= tell_at_s:
+                tell_at_s += TELL_EVERY_S
+                elapsed_s = time.monotonic() - begun_s
+                self.report(f"{len(loaded)} of {len(self.engines)} models loaded after {elapsed_s:.0f} s")
             if not told_of_room and (words := groups_wait_for_room()):
                 told_of_room = True
                 self.report(words)

@@ -375,7 +375,10 @@ def test_answers_stay_until_there_are_others(bench: Bench, capsys: pytest.Captur
     assert "leave the run" not in capsys.readouterr().err
 
 
-def test_a_prompt_without_an_answer_is_counted_and_in_no_file(bench: Bench) -> None:
+def test_a_prompt_without_an_answer_is_counted_and_told(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.console = plain_console()  # on the streams of this moment
     bench.endpoint.fault = lambda body, before: (
         error(400, "Too long.", "context_length_exceeded") if "<3>" in body["prompt"] else None
     )
@@ -384,6 +387,16 @@ def test_a_prompt_without_an_answer_is_counted_and_in_no_file(bench: Bench) -> N
     assert manifest.failures == {"too long": 1}
     assert "koala_3" not in bench.answers("koala")
     assert len(bench.answers("koala")) == 11
+    file = "answers/filtered/unanswered.json"
+    (one,) = json.loads(bench.run.read_text(file))
+    assert (one["testset"], one["id"]) == ("koala", "koala_3") and "Too long." in one["reason"]
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "without one: too long (1), such as koala_3 of koala: too long: Too long." in told
+    assert told.endswith(f"(all: {bench.run.shown(file)})")
+    bench.endpoint.fault = lambda body, before: None
+    bench.testsets(koala_test_set=KOALA)
+    bench.make()
+    assert not bench.run.exists(file)
 
 
 def test_an_endpoint_that_is_gone_is_told_in_one_line(bench: Bench) -> None:
