@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from alpagasus_ray import commands
 from alpagasus_ray.benchmark.published import BENCHMARKS
-from alpagasus_ray.command_flags import Flags, add_settings, add_switch, split
+from alpagasus_ray.command_flags import Flags, add_settings, add_switch, arm_names, split
 
 SECTION = "benchmark"
 
@@ -16,7 +16,7 @@ def add_benchmark(add_command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the command."""
     names = ", ".join(BENCHMARKS)
     command = add_command("benchmark", commands.benchmark, "what the arms reach in MMLU, ARC and others")
-    command.add_argument("--arms", type=split, help="arms, separated by commas (all of the recipe)")
+    command.add_argument("--arms", type=arm_names, help="arms, separated by commas (all of the recipe)")
     flags: Flags = {
         "--tasks": ("tasks", split, f"{names}, any task of lm-eval's, or FILE.yaml; separated by commas"),
         "--limit": ("limit", int, "only the first so many questions of each task: to try out"),

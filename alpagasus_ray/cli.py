@@ -17,7 +17,7 @@ from alpagasus_ray import __version__, commands
 from alpagasus_ray.agreement_commands import add_agreement_command
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.benchmark_commands import add_benchmark
-from alpagasus_ray.command_flags import JUDGE_FLAGS, Flags, add_settings, split
+from alpagasus_ray.command_flags import JUDGE_FLAGS, Flags, add_settings, arm_name, split
 from alpagasus_ray.compare_commands import add_compare_flags, compare
 from alpagasus_ray.console import Console, plain_console, take_terminal
 from alpagasus_ray.errors import StoppedEarly, UserError
@@ -104,7 +104,7 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
 
 
 def _add_select(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--arm", required=True, help="the arm's name")
+    command.add_argument("--arm", type=arm_name, required=True, help="the arm's name")
     data: Flags = {"--data": ("data", str, "the rows, where none of them is to be graded first")}
     add_settings(command, "corpus", data)
     how = command.add_mutually_exclusive_group()
@@ -120,7 +120,7 @@ def _add_select(command: argparse.ArgumentParser) -> None:
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--arm", required=True, help="the arm's name")
+    command.add_argument("--arm", type=arm_name, required=True, help="the arm's name")
     flags: Flags = {
         "--model": ("model", str, "the base model: a Hugging Face folder or hub id"),
         "--strategy": ("strategy", str, "fsdp, deepspeed or single"),
@@ -151,7 +151,7 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
 
 
 def _add_generate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--arm", required=True, help="the arm's name")
+    command.add_argument("--arm", type=arm_name, required=True, help="the arm's name")
     flags: Flags = {
         "--testsets": ("testsets", split, "JSONL files or names, such as koala,vicuna,my_prompts.jsonl"),
         "--base-url": ("base_url", str, "an endpoint that serves the arm already"),

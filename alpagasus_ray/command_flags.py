@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from alpagasus_ray.recipe_section import is_name
+
 Flags = Mapping[str, tuple[str, Callable[[str], Any], str]]
 """Recipe key within its section, type and help, by flag."""
 JUDGE_FLAGS: Flags = {
@@ -37,6 +39,24 @@ def add_setting(
 def add_switch(command: argparse.ArgumentParser, section: str, flag: str, key: str, help: str) -> None:
     """Add a flag without a value that turns a setting on."""
     add_setting(command, section, flag, key, help, action="store_const", const=True)
+
+
+def arm_name(text: str) -> str:
+    """Return an arm's name; raises ArgumentTypeError for what could be no part of a path.
+
+    >>> arm_name("random-9.2k")
+    'random-9.2k'
+    """
+    if not is_name(text):
+        raise argparse.ArgumentTypeError(
+            f'"{text}" is no name: letters, digits, ., _ and -, at most 64, a letter or a digit first'
+        )
+    return text
+
+
+def arm_names(text: str) -> list[str]:
+    """Return the arms that are separated by commas; raises ArgumentTypeError as `arm_name` does."""
+    return [arm_name(part) for part in split(text)]
 
 
 def split(text: str) -> list[str]:

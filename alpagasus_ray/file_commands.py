@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alpagasus_ray.cache import cache_folder
-from alpagasus_ray.command_flags import add_settings, split
+from alpagasus_ray.command_flags import add_settings, arm_name, arm_names, split
 from alpagasus_ray.commands import Context
 from alpagasus_ray.corpus.fetching import fetch
 from alpagasus_ray.corpus.published_sets import CACHED, PUBLISHED, PublishedSet, find_published
@@ -39,10 +39,10 @@ def add_file_commands(subparsers: Any, add: Add) -> None:
     taken = add("import", take_answers, "take a model's answers over as an arm's own", answers)
     taken.add_argument("files", nargs="+", metavar="[SET=]FILE", help="one a test set")
     taken.add_argument("--model", required=True, help="the key of the model's answers in the files")
-    taken.add_argument("--arm", required=True, help="the arm whose answers they become")
+    taken.add_argument("--arm", type=arm_name, required=True, help="the arm whose answers they become")
     given = add("export", give_answers, "write the arms' answers, a key for each arm", answers)
     given.add_argument("--folder", required=True, help="where the files go")
-    given.add_argument("--arms", type=split, help="arms, separated by commas (all that have answers)")
+    given.add_argument("--arms", type=arm_names, help="arms, separated by commas (all that have answers)")
     for command in (taken, given):
         add_settings(command, SECTION, {"--testsets": ("testsets", split, "the sets' files or names")})
 

@@ -8,8 +8,14 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+Name = Annotated[str, Field(pattern=f"^{_NAME}$")]
 """The name of an arm or a rubric: part of paths and of URLs."""
+
+
+def is_name(text: str) -> bool:
+    """Return whether an arm or a rubric can have this name."""
+    return re.fullmatch(_NAME, text) is not None
 
 
 def _is_url(address: str) -> str:

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
@@ -18,7 +16,8 @@ from alpagasus_ray.corpus.testset_files import content_hashes, load_testsets_nam
 from alpagasus_ray.corpus.testsets import TestSet
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest
-from alpagasus_ray.recipe import Name, Recipe
+from alpagasus_ray.recipe import Recipe
+from alpagasus_ray.recipe_section import is_name
 from alpagasus_ray.text_files import read_text
 
 
@@ -59,10 +58,8 @@ def import_answers(
 
 
 def _check_arm(run: RunDirectory, arm: str) -> None:
-    try:
-        TypeAdapter(Name).validate_python(arm)
-    except ValidationError as error:
-        raise UserError(f"--arm {arm}: letters, digits, dots, dashes and underscores only") from error
+    if not is_name(arm):
+        raise UserError(f"--arm {arm}: letters, digits, dots, dashes and underscores only")
     there = run.manifest(run.answers(arm))
     if there is not None and "imported_from" not in there.details:
         raise UserError(f"the arm {arm} has answers of its own in {run.uri}: import under another --arm")
