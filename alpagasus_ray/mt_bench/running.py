@@ -62,11 +62,12 @@ def run_mt_bench(
 ) -> None:
     """Commit answers, scores and verdicts of all models, serving those whose answers are missing."""
     bench = _checked(run, recipe)
+    missing = _missing(bench)
     for note in bench.notes():
         console.say(f"mt-bench: {note}")
     for name in bench.settings.answer_files:
         commit_answer_file(bench, name, console)
-    _answer(bench, _missing(bench), serving, console)
+    _answer(bench, missing, serving, console)
     spending = Spending()
     if SINGLE in bench.settings.mode:
         for name in bench.models:
