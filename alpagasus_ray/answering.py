@@ -16,12 +16,14 @@ from alpagasus_ray.serve.engine_settings import (
     engine_arguments,
     engine_environment,
     uses_gpus,
+    without_server_arguments,
     worker_bundle,
     workers_per_replica,
 )
-from alpagasus_ray.serve.engines import engine_window_tokens, engines_of, window_tokens
+from alpagasus_ray.serve.engines import engines_of
 from alpagasus_ray.serve.model_folder import ServedModel, end_token_ids
 from alpagasus_ray.serve.whole_answers import WholeAnswers
+from alpagasus_ray.serve.windows import engine_window, window_of
 
 if TYPE_CHECKING:
     from alpagasus_ray.generate.offline_road import OfflineEngine, OfflineRoad
@@ -64,7 +66,7 @@ def token_ids(generation: Answers, folder: str) -> dict[str, list[int]]:
 
 def check_window(model: ServedModel, max_new_tokens: int, settings: ServeSettings, setting: str) -> None:
     """Raise UserError where a model's window leaves no room for a prompt; `setting` is the length's."""
-    window = window_tokens(model, settings)
+    window = window_of(model, settings).tokens
     if window is not None and window <= max_new_tokens:
         raise UserError(
             f"{model.name} takes {window:,} tokens, prompt and answer together, and {setting} is "
@@ -106,7 +108,8 @@ def offline_road(
 
     quieten()
     check_engine_arguments(settings)
-    engine = offline_engine(ServedModel(generation.arm, folder), settings, resources)
+    alone = without_server_arguments(settings)
+    engine = offline_engine(ServedModel(generation.arm, folder), alone, resources)
     return OfflineRoad(engine, token_ids(generation, folder))
 
 
@@ -134,7 +137,7 @@ def offline_engine(
         num_replicas=max(1, settings.num_replicas),
         patience_s=settings.startup_timeout_s,
         end_ids=end_token_ids(engine.folder),
-        max_length_tokens=engine_window_tokens(engine.folder, settings),
+        max_length_tokens=engine_window(engine.folder, settings).tokens,
         adapter=local_folder(model.folder) if engine.adapters else None,
         output_kind=WholeAnswers,
     )

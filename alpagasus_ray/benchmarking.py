@@ -12,9 +12,9 @@ from alpagasus_ray.console import Console
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.model_sources import ModelFiles
 from alpagasus_ray.recipe_files import require_key
-from alpagasus_ray.serve.engines import window_tokens
 from alpagasus_ray.serve.model_folder import ServedModel
 from alpagasus_ray.serve.sharing import Open
+from alpagasus_ray.serve.windows import window_of
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import Recipe, ServeSettings
@@ -83,10 +83,5 @@ def targets_elsewhere(run: RunDirectory, recipe: Recipe, arms: Sequence[str]) ->
 
 
 def _target(arm: str, folder: str, base_url: str, api_key_env: str | None, settings: ServeSettings) -> Target:
-    return Target(
-        arm,
-        base_url,
-        api_key_env,
-        folder,
-        window_tokens(ServedModel(arm, folder), settings) or DEFAULT_LENGTH_TOKENS,
-    )
+    length_tokens = window_of(ServedModel(arm, folder), settings).at_least or DEFAULT_LENGTH_TOKENS
+    return Target(arm, base_url, api_key_env, folder, length_tokens)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alpagasus_ray.recipe_section import is_name
+from alpagasus_ray.recipe_section import checked_name
 
 Flags = Mapping[str, tuple[str, Callable[[str], Any], str]]
 """Recipe key within its section, type and help, by flag."""
@@ -42,16 +42,11 @@ def add_switch(command: argparse.ArgumentParser, section: str, flag: str, key: s
 
 
 def arm_name(text: str) -> str:
-    """Return an arm's name; raises ArgumentTypeError for what could be no part of a path.
-
-    >>> arm_name("random-9.2k")
-    'random-9.2k'
-    """
-    if not is_name(text):
-        raise argparse.ArgumentTypeError(
-            f'"{text}" is no name: letters, digits, ., _ and -, at most 64, a letter or a digit first'
-        )
-    return text
+    """Return an arm's name; raises ArgumentTypeError, in words, for what could be none."""
+    try:
+        return checked_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def arm_names(text: str) -> list[str]:

@@ -59,6 +59,9 @@ class Progress:
     def found(self, count: int = 1) -> None:
         """Count rows that were done before this work began: they say nothing of its rate."""
         self._before += count
+        if self._first is not None:
+            first_s, first_done = self._first
+            self._first = first_s, first_done + count
         self.show(self._done + count)
 
     def show(self, done: int, note: str | None = None, total: int | None = None) -> None:

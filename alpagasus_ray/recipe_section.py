@@ -8,14 +8,22 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-Name = Annotated[str, Field(pattern=f"^{_NAME}$")]
-"""The name of an arm or a rubric: part of paths and of URLs."""
+
+def checked_name(text: str) -> str:
+    """Return the name of an arm or a rubric; raises ValueError for what could be no part of a path or a URL.
+
+    >>> checked_name("random-9.2k")
+    'random-9.2k'
+    """
+    if re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text) is None:
+        raise ValueError(
+            f'"{text}" is no name: letters, digits, ., _ and -, at most 64, a letter or a digit first'
+        )
+    return text
 
 
-def is_name(text: str) -> bool:
-    """Return whether an arm or a rubric can have this name."""
-    return re.fullmatch(_NAME, text) is not None
+Name = Annotated[str, AfterValidator(checked_name)]
+"""The name of an arm or a rubric."""
 
 
 def _is_url(address: str) -> str:

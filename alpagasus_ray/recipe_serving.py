@@ -10,6 +10,10 @@ from pydantic import Field, field_validator, model_validator
 from alpagasus_ray.recipe_section import Section, Url, VariableName
 
 DEFAULT_PORT = 8000
+COUNTED = ("tensor_parallel_size", "pipeline_parallel_size", "max_num_batched_tokens")
+"""Of vLLM's engine arguments."""
+WHAT_FITS = -1
+"""vLLM's max_model_len for as many tokens as there is memory for, up to the model's own length."""
 
 
 class ServeSettings(Section):
@@ -70,12 +74,16 @@ class ServeSettings(Section):
 
     @field_validator("engine")
     @classmethod
-    def _sizes_are_numbers(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _can_be_counted_with(cls, value: dict[str, Any]) -> dict[str, Any]:
         """What is counted with before vLLM sees it."""
-        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-            size = value.get(name, 1)
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} is a whole number from 1 up")
+        for name in COUNTED:
+            _check_count(name, value.get(name, 1))
+        if value.get("max_model_len") != WHAT_FITS:
+            _check_count("max_model_len", value.get("max_model_len", 1))
+        own = value.get("override_generation_config", {})
+        if not isinstance(own, dict):
+            raise ValueError("override_generation_config is a mapping, such as {top_k: 20}")
+        _check_count("override_generation_config.max_new_tokens", own.get("max_new_tokens", 1))
         return value
 
     def shapes_result(self) -> dict[str, Any]:
@@ -145,3 +153,8 @@ class GenerateSettings(Section):
         if self.road == "offline" and self.base_url is not None:
             raise ValueError("road offline asks no endpoint: take base_url away, or the road")
         return self
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is a whole number from 1 up")

@@ -15,7 +15,7 @@ from alpagasus_ray.benchmarking import do_benchmarks
 from alpagasus_ray.console import Console
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation, check_answer_length
-from alpagasus_ray.generate.roads import EndpointRoad, from_ledger
+from alpagasus_ray.generate.roads import EndpointRoad, Remembered
 from alpagasus_ray.mt_bench.running import arms_to_ask, check_mt_bench, run_mt_bench
 from alpagasus_ray.ray_session import RaySession
 from alpagasus_ray.recipe import Recipe, ServeSettings
@@ -51,8 +51,9 @@ class TrainedModels:
 
     def ask(self, arms: Sequence[str]) -> None:
         """Commit everything that the recipe wants to know of these arms' models, which are served once."""
-        with SharedEndpoint(self._open_endpoint, self._models_to_ask(arms)) as self._shared:
-            self.generate(arms)
+        generations = [Generation(self.run, self.recipe, arm) for arm in arms]
+        with SharedEndpoint(self._open_endpoint, self._models_to_ask(generations)) as self._shared:
+            self._generate(generations)
             self.benchmark(arms)
             if self.recipe.mt_bench is not None:
                 self.mt_bench()
@@ -72,15 +73,21 @@ class TrainedModels:
 
     def generate(self, arms: Sequence[str]) -> None:
         """Commit the arms' answers, serving their models meanwhile where no endpoint is given."""
-        generations = [Generation(self.run, self.recipe, arm) for arm in arms]
+        self._generate([Generation(self.run, self.recipe, arm) for arm in arms])
+
+    def _generate(self, generations: Sequence[Generation]) -> None:
         missing = [generation for generation in generations if not generation.committed()]
         if not missing:
-            self.console.say(f"generate: {', '.join(arms)} done before")
+            said = f"generate: {', '.join(generation.arm for generation in generations)} done before"
+            lacking = [generation.lacking() for generation in generations]
+            self.console.say("; ".join(filter(None, (said, *lacking))))
             return
-        to_ask = [generation for generation in missing if not generation.is_answered()]
+        to_ask = []
         for generation in missing:
-            if generation not in to_ask:
-                generation.make(from_ledger, self.console)
+            if (replies := generation.replies_of_before) is None:
+                to_ask.append(generation)
+            else:
+                generation.make(Remembered(replies), self.console)
         if to_ask:
             self._ask_for_answers(to_ask)
 
@@ -135,21 +142,18 @@ class TrainedModels:
         """Commit the arms' answers to MT-Bench and the judge's scores."""
         run_mt_bench(self.run, self.recipe, self._serving, self.session, self.console)
 
-    def _models_to_ask(self, arms: Sequence[str]) -> list[ServedModel]:
+    def _models_to_ask(self, generations: Sequence[Generation]) -> list[ServedModel]:
         """Return the models that have to be served for answers, benchmarks or MT-Bench that are missing."""
         for_answers = (self.recipe.generate.base_url, self.recipe.generate.road) == (None, "endpoint")
         for_benchmarks = self.recipe.benchmark.base_url is None
         asked = [
-            arm
-            for arm in arms
-            if (for_answers and self._has_to_answer(arm)) or (for_benchmarks and self.benchmarks.missing(arm))
+            one.arm
+            for one in generations
+            if (for_answers and not one.committed() and one.replies_of_before is None)
+            or (for_benchmarks and self.benchmarks.missing(one.arm))
         ]
         asked += arms_to_ask(self.run, self.recipe)
         return [ServedModel(arm, self.run.child_uri(self.run.model(arm))) for arm in dict.fromkeys(asked)]
-
-    def _has_to_answer(self, arm: str) -> bool:
-        generation = Generation(self.run, self.recipe, arm)
-        return not generation.committed() and not generation.is_answered()
 
     @contextmanager
     def _serving(self, models: Sequence[ServedModel]) -> Iterator[Endpoint]:

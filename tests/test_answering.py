@@ -18,7 +18,7 @@ from alpagasus_ray.manifests import Made
 from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.recipe_files import parse_recipe
 from alpagasus_ray.serve.endpoint import Endpoint
-from alpagasus_ray.serve.engine_settings import check_engine_arguments
+from alpagasus_ray.serve.engine_settings import check_engine_arguments, without_server_arguments
 from alpagasus_ray.serve.model_folder import ServedModel
 from alpagasus_ray.serve.whole_answers import WholeAnswers
 from tests.loopback import Body, LoopbackServer
@@ -107,7 +107,13 @@ def test_an_engine_argument_that_vllm_does_not_know_is_told(generation: Generati
     wrong = ServeSettings(engine={"max_num_seq": 4})
     with pytest.raises(UserError, match=r'no engine argument max_num_seq\. Did you mean "max_num_seqs"'):
         offline_road(generation, str(tiny_model), wrong, {"CPU": 2.0})
-    check_engine_arguments(ServeSettings(engine={"max_num_seqs": 4, "tensor_parallel_size": 2}))
+    both = ServeSettings(
+        engine={"max_num_seqs": 4, "chat_template": "{{ x }}", "enable_auto_tool_choice": True}
+    )
+    check_engine_arguments(both)
+    assert without_server_arguments(both).engine == {"max_num_seqs": 4}
+    road = offline_road(generation, str(tiny_model), both, {"CPU": 2.0})
+    assert not {"chat_template", "enable_auto_tool_choice"} & set(road.engine.arguments)
 
 
 def test_an_adapter_is_asked_offline_over_its_base(tiny_model: Path, tmp_path: Path) -> None:

@@ -105,6 +105,17 @@ def test_what_was_done_before_says_nothing_of_the_rate(streams: Streams, clock: 
     assert progress.line() == "6,122/12,001 prompts, 200/s, 29 s left"
 
 
+def test_what_was_done_before_and_is_found_late_says_nothing_of_the_rate_either(
+    streams: Streams, clock: list[float]
+) -> None:
+    progress = Progress(streams.console, "generate", 10_000, "prompts")
+    progress.advance()
+    clock[0] += 2
+    progress.advance(20)
+    progress.found(5_000)
+    assert progress.line() == "5,021/10,000 prompts, 10/s, 8 min 18 s left"
+
+
 def test_a_slow_rate_has_a_decimal_and_a_note_stands_last(streams: Streams, clock: list[float]) -> None:
     progress = Progress(streams.console, "grade", 10, "prompts")
     progress.advance(1)

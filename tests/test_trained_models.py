@@ -51,10 +51,6 @@ class Served(TrainedModels):
         with self._open(models, None) as endpoint:
             yield endpoint
 
-    def mt_bench(self) -> None:
-        bench = running._checked(self.run, self.recipe)
-        running._answer(bench, running._missing(bench), self._serving, self.console)
-
 
 class Room:
     def __init__(self, run: RunDirectory, console: Console, server: LoopbackServer, folder: Path) -> None:
@@ -89,6 +85,8 @@ def room(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-nobody")
     for module in (trained_models, running):
         monkeypatch.setattr(module, "check_token_parity", lambda *_: None)  # these models have no tokenizer
+    for judging in ("score_model", "compare_models"):
+        monkeypatch.setattr(running, judging, lambda *_: None)
     return Room(run, console, endpoint, tmp_path)
 
 

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.corpus.answers import Answer, answers_to_jsonl
-from alpagasus_ray.corpus.ingest import describe_failures
 from alpagasus_ray.corpus.template import chat_message, render_prompt
 from alpagasus_ray.corpus.testset_files import content_hashes, load_testsets
 from alpagasus_ray.corpus.testsets import Prompt
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.roads import Road
+from alpagasus_ray.generate.unanswered import describe_unanswered, show_reason, write_unanswered
 from alpagasus_ray.llm.asking import Asked, failure_kind, num_passing
 from alpagasus_ray.llm.chat import Message, Reply, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.manifests import Made, Manifest, settings_hash
 from alpagasus_ray.recipe import Recipe
-
-UNANSWERED = "unanswered.json"
-MAX_REASON_LENGTH = 200
-"""Of what is told on the terminal."""
 
 
 class Generation:
@@ -47,14 +43,26 @@ class Generation:
         """Return the manifest where the answers are there already."""
         return self.run.committed(self.run.answers(self.arm), "generate", self._hashed, self._inputs)
 
-    def is_answered(self) -> bool:
-        """Return whether every prompt has its reply, from runs before, and nobody need be asked."""
-        keys = {request.key for request in self.requests().values()}
+    @cached_property
+    def replies_of_before(self) -> Mapping[str, Reply] | None:
+        """Each prompt's reply by its request's key; None unless all have one, and nobody need be asked."""
+        keys = list({request.key for request in self.requests().values()})
         replies = self._replies()
-        try:  # read, and not looked for in an index only: a damaged one is asked for again
-            return len(replies.find(list(keys))) == len(keys)
+        try:
+            if len(replies.known(keys)) < len(keys):
+                return None
+            found = replies.find(keys)  # a reply that is damaged is not there
         finally:
             replies.close()
+        return found if len(found) == len(keys) else None
+
+    def lacking(self) -> str | None:
+        """Return in words what has no answer among those that are committed; None where all have one."""
+        folder = self.run.answers(self.arm)
+        there = self.run.manifest(folder)
+        if there is None or not there.failures:
+            return None
+        return f"{self.arm} without an answer: {describe_unanswered(self.run, folder, there.failures)}"
 
     def requests(self) -> dict[tuple[str, str], Request]:
         """Return what is asked, by test set and prompt id."""
@@ -102,23 +110,13 @@ class Generation:
             # Whatever may go wrong goes wrong here, while the answers of before are still there.
             check=lambda: asked.update(self._ask(road, console)),
         )
-        answered = manifest.counts["answers"]
-        failed = f"; without one: {self._describe(asked, manifest.failures)}" if manifest.failures else ""
         sets = f"{len(self.testsets)} test set{'s' * (len(self.testsets) != 1)}"
-        console.say(f"generate: {self.arm} answered {answered:,} prompts of {sets}{failed}")
+        said = f"generate: {self.arm} answered {manifest.counts['answers']:,} prompts of {sets}"
+        console.say("; ".join(filter(None, (said, self.lacking()))))
+        if without := next(((*place, one) for place, one in asked.items() if one.reply is None), None):
+            testset, id, one = without
+            show_reason(console, f"generate: {self.arm}: {id} of {testset}", one.failure or "")
         return manifest
-
-    def _describe(self, asked: Mapping[tuple[str, str], Asked], failures: Mapping[str, int]) -> str:
-        """Return in words what has no answer: counts, the first with its reason, and where all are."""
-        counted = describe_failures(failures)
-        first = next(((*place, one.failure) for place, one in asked.items() if one.reply is None), None)
-        if first is None:
-            return counted  # committed meanwhile, by another command
-        testset, id, reason = first
-        words = " ".join((reason or "").split())
-        words = words if len(words) <= MAX_REASON_LENGTH else f"{words[: MAX_REASON_LENGTH - 1]}…"
-        where = self.run.shown(f"{self.run.answers(self.arm)}/{UNANSWERED}")
-        return f"{counted}, such as {id} of {testset}: {words} (all: {where})"
 
     def _tell_what_leaves(self, there: Manifest | None, console: Console) -> None:
         """Say which answers are not among the test sets any more; the replies stay."""
@@ -149,6 +147,7 @@ class Generation:
         return Ledger(self.run.child_uri(self.run.replies(self.arm, shaped)))
 
     def _write(self, asked: dict[tuple[str, str], Asked]) -> Made:
+        folder = self.run.answers(self.arm)
         counts: dict[str, int] = {}
         failures: Counter[str] = Counter()
         finish_reasons: Counter[str] = Counter()
@@ -165,17 +164,16 @@ class Generation:
                     tokens[name] += getattr(one.reply, name)
                 answers.append(_answer(prompt, self.arm, one.reply))
             counts[testset.name] = len(answers)
-            name = f"{self.run.answers(self.arm)}/{testset.name}.jsonl"
-            self.run.write_text(name, answers_to_jsonl(answers))
-        if failures:
-            lacking = [
-                {"testset": testset, "id": id, "reason": one.failure}
-                for (testset, id), one in asked.items()
-                if one.reply is None
-            ]
-            text = json.dumps(lacking, indent=2, ensure_ascii=False)
-            self.run.write_text(f"{self.run.answers(self.arm)}/{UNANSWERED}", f"{text}\n")
+            self.run.write_text(f"{folder}/{testset.name}.jsonl", answers_to_jsonl(answers))
+        lacking = [
+            {"testset": testset, "id": id, "reason": one.failure}
+            for (testset, id), one in asked.items()
+            if one.reply is None
+        ]
+        write_unanswered(self.run, folder, lacking)
         return Made(
+            # Not of the reasons: an endpoint says one thing in many words.
+            content=self.run.content_of_files(folder, [f"{one.name}.jsonl" for one in self.testsets]),
             counts={**counts, "answers": sum(counts.values())},
             failures=failures,
             details={

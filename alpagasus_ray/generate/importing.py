@@ -17,7 +17,7 @@ from alpagasus_ray.corpus.testsets import TestSet
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import Recipe
-from alpagasus_ray.recipe_section import is_name
+from alpagasus_ray.recipe_section import checked_name
 from alpagasus_ray.text_files import read_text
 
 
@@ -58,8 +58,10 @@ def import_answers(
 
 
 def _check_arm(run: RunDirectory, arm: str) -> None:
-    if not is_name(arm):
-        raise UserError(f"--arm {arm}: letters, digits, dots, dashes and underscores only")
+    try:
+        checked_name(arm)
+    except ValueError as error:
+        raise UserError(f"--arm: {error}") from error
     there = run.manifest(run.answers(arm))
     if there is not None and "imported_from" not in there.details:
         raise UserError(f"the arm {arm} has answers of its own in {run.uri}: import under another --arm")

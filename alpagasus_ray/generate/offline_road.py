@@ -57,7 +57,7 @@ class OfflineRoad:
     """By the request's key."""
 
     def __call__(self, requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
-        """Return what became of each request, as Road says; raises UserError where the engine has ended."""
+        """Return what became of each request, as Road says; raises UserError where no engine runs."""
         from ray.exceptions import RayActorError
 
         keys = [request.key for request in requests]
@@ -76,7 +76,7 @@ class OfflineRoad:
                     replies.record(key, reply, missing[key].model)
                 progress.advance(times[key])
         except RayActorError as error:
-            raise UserError(f"vLLM's engine has ended: {cause_in_one_line(str(error))}") from error
+            raise UserError(f"vLLM's engine does not run: {cause_in_one_line(str(error))}") from error
         finally:
             replies.close()
         return [asked[key] for key in keys]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from alpagasus_ray.console import Progress
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.llm.asking import Asked, Asker, AskingLimits
-from alpagasus_ray.llm.chat import EndpointError, ReplyError, Request
+from alpagasus_ray.llm.chat import EndpointError, Reply, ReplyError, Request
 from alpagasus_ray.llm.concurrency import START
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.recipe import GenerateSettings
@@ -27,15 +28,18 @@ class Road(Protocol):
         ...
 
 
-def from_ledger(requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
-    """Return the replies that were paid for before: a Road, where every request has one (KeyError else)."""
-    keys = [request.key for request in requests]
-    try:
-        there = replies.find(keys)
-    finally:
+@dataclass(frozen=True)
+class Remembered:
+    """A Road to replies that were paid for before."""
+
+    replies: Mapping[str, Reply]
+    """By the request's key: one for every request."""
+
+    def __call__(self, requests: Sequence[Request], replies: Ledger, progress: Progress) -> list[Asked]:
+        """Return what became of each request, as Road says."""
         replies.close()
-    progress.found(len(keys))
-    return [Asked(there[key], from_ledger=True) for key in keys]
+        progress.found(len(requests))
+        return [Asked(self.replies[request.key], from_ledger=True) for request in requests]
 
 
 class EndpointRoad:

@@ -10,7 +10,6 @@ from typing import Any
 
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console, Progress
-from alpagasus_ray.corpus.ingest import describe_failures
 from alpagasus_ray.corpus.mt_bench import (
     TEMPERATURES,
     Conversation,
@@ -24,6 +23,7 @@ from alpagasus_ray.corpus.testsets import Prompt, TestSet
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import trained_template
 from alpagasus_ray.generate.roads import Road
+from alpagasus_ray.generate.unanswered import describe_unanswered, show_reason, write_unanswered
 from alpagasus_ray.llm.asking import Asked, failure_kind, num_passing
 from alpagasus_ray.llm.chat import Message, Request, Sampling
 from alpagasus_ray.llm.ledger import Ledger
@@ -44,13 +44,13 @@ class ArmAnswers:
         """Raises UserError where the arm has no model and no endpoint is given."""
         self.arm, self._bench, self._run, recipe = arm, bench, bench.run, bench.recipe
         self._inputs: dict[str, Manifest] = {}
-        asked: dict[str, Any] = {"base_url": recipe.generate.base_url}
+        self._asked: dict[str, Any] = {"base_url": recipe.generate.base_url}
         if recipe.generate.base_url is None:
             self._inputs[self._run.model(arm)] = self._run.require(self._run.model(arm), f"train --arm {arm}")
-            asked = {"serve": recipe.serve.shapes_result()}
+            self._asked = {"serve": recipe.serve.shapes_result()}
         self.is_chat = trained_template(self._run, recipe, arm) == "chat"
         self._hashed = {
-            **asked,
+            **self._asked,
             "template": "chat" if self.is_chat else "alpaca",
             "questions": content_hash(bench.questions),
             "temperatures": TEMPERATURES,
@@ -75,8 +75,9 @@ class ArmAnswers:
         """Commit RUN/mt-bench/<arm>/ and return its manifest.
 
         A question is first asked in its first turn; where that is answered, in its second, within the
-        conversation that holds the model's own answer. A turn without an answer is a failure with its reason,
-        counted. Raises UserError when nothing at all can be answered.
+        conversation that holds the model's own answer. A turn that is asked and gets no answer is a failure,
+        counted; it stands in unanswered.json with its reason. Raises UserError when nothing at all can be
+        answered.
         """
         turns: list[dict[str, Asked]] = []
         manifest, _ = self._run.make(
@@ -88,16 +89,21 @@ class ArmAnswers:
             # Whatever may go wrong goes wrong here, while the answers of before are still there.
             check=lambda: turns.extend(self._ask(road, console)),
         )
-        failed = f"; without one: {describe_failures(manifest.failures)}" if manifest.failures else ""
+        folder = self._run.mt_bench(self.arm)
+        failed = describe_unanswered(self._run, folder, manifest.failures) if manifest.failures else ""
+        failed = f"; without an answer: {failed}" if failed else ""
         console.say(f"mt-bench: {self.arm} answered {manifest.counts['turns']:,} turns{failed}")
+        if lacking := unanswered(self._bench.questions, *turns) if turns else []:
+            place = f"mt-bench: {self.arm}: question {lacking[0]['question']}, turn {lacking[0]['turn']}"
+            show_reason(console, place, lacking[0]["reason"])
         return manifest
 
     def _ask(self, road: Road, console: Console) -> tuple[dict[str, Asked], dict[str, Asked]]:
         """Return what became of each question's first turn, and of the second where the first is answered."""
         model = self._inputs.get(self._run.model(self.arm))
-        endpoint = settings_hash({"base_url": self._bench.recipe.generate.base_url})
-        replies = self._run.replies(f"{self.arm}--{NAME}", model.content if model else endpoint)
-        ledger = self._run.child_uri(replies)
+        # A request says nothing about how the model is served: other settings, other replies.
+        shaped = settings_hash({**self._asked, "model": model.content if model else None})
+        ledger = self._run.child_uri(self._run.replies(f"{self.arm}--{NAME}", shaped))
         questions = self._bench.questions
         with console.progress(f"mt-bench {self.arm}", 2 * len(questions), "turns") as progress:
             first = _ask(road, {one.key: self._first(one) for one in questions}, ledger, progress)
@@ -208,6 +214,7 @@ def _write(
     for num_turns, file in ((2, ANSWERS), (1, INCOMPLETE)):
         if by_length[num_turns] or file == ANSWERS:
             run.write_text(f"{run.mt_bench(arm)}/{file}", answers_to_jsonl(by_length[num_turns]))
+    write_unanswered(run, run.mt_bench(arm), unanswered(questions, first, second))
     answers = {one.key: one for some in by_length.values() for one in some}
     return Made(
         counts=_counts(len(questions), len(by_length[2]), len(by_length[1])),
@@ -220,6 +227,18 @@ def _write(
         # Not of the files: they hold the time.
         content=content_hash(questions, answers),
     )
+
+
+def unanswered(
+    questions: Sequence[Question], first: Mapping[str, Asked], second: Mapping[str, Asked]
+) -> list[dict[str, Any]]:
+    """Return the turns that were asked in vain, in the questions' order: `question`, `turn` and `reason`."""
+    return [
+        {"question": question.id, "turn": turn, "reason": one.failure}
+        for question in questions
+        for turn, asked in ((1, first), (2, second))
+        if (one := asked.get(question.key)) is not None and one.reply is None
+    ]
 
 
 def _counts(num_questions: int, num_complete: int, num_incomplete: int) -> dict[str, int]:

@@ -15,12 +15,13 @@ from alpagasus_ray.recipe_files import require_key
 from alpagasus_ray.serve.bodies import JsonBodies
 from alpagasus_ray.serve.deployments import adapter_loader_class, folder_server_class
 from alpagasus_ray.serve.engine_settings import ingress_config, llm_config, uses_gpus
-from alpagasus_ray.serve.engines import Engine, checked_engines, engine_window_tokens
+from alpagasus_ray.serve.engines import Engine, checked_engines
 from alpagasus_ray.serve.guard import Admission, Guard
 from alpagasus_ray.serve.ingress import ingress_class
 from alpagasus_ray.serve.listening import Listening
 from alpagasus_ray.serve.refusals import ErrorWords, answer_exception
 from alpagasus_ray.serve.serve_config import read_arguments
+from alpagasus_ray.serve.windows import engine_window
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
@@ -116,7 +117,7 @@ def build_application(
         windows={
             model.name: window
             for engine in engines
-            for window in [engine_window_tokens(engine.folder, settings)]
+            for window in [engine_window(engine.folder, settings).tokens]
             for model in engine.models
         },
     )

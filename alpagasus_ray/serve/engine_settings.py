@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from alpagasus_ray.errors import UserError, nearest
 from alpagasus_ray.serve.engines import Engine
 from alpagasus_ray.serve.model_folder import absolute, read_config
+from alpagasus_ray.serve.windows import engine_window
 
 if TYPE_CHECKING:
     from alpagasus_ray.recipe import ServeSettings
@@ -117,10 +118,8 @@ def engine_arguments(engine: Engine, settings: ServeSettings, *, on_gpu: bool) -
     """Return vLLM's arguments for an engine's models; the recipe's own `engine` has the last word."""
     config = read_config(engine.folder)
     arguments: dict[str, Any] = {"dtype": settings.dtype}
-    limits = [settings.max_model_length_tokens, config.get("max_position_embeddings")]
     if settings.max_model_length_tokens is not None:
-        # vLLM refuses a length beyond the model's own.
-        arguments["max_model_len"] = min(limit for limit in limits if isinstance(limit, int))
+        arguments["max_model_len"] = engine_window(engine.folder, settings).tokens
     if not on_gpu:
         # Compiling takes longer than a test set's answers; the cache would else take most of the memory.
         arguments["enforce_eager"] = True
@@ -135,17 +134,33 @@ def engine_arguments(engine: Engine, settings: ServeSettings, *, on_gpu: bool) -
 
 
 def check_engine_arguments(settings: ServeSettings) -> None:
-    """Raise UserError where vLLM knows no engine argument of a name that the recipe gives; imports vLLM."""
+    """Raise UserError where vLLM knows no argument of a name that the recipe gives; imports vLLM for that."""
     if not settings.engine:
         return
-    from vllm import AsyncEngineArgs
-
-    known = {one.name for one in fields(AsyncEngineArgs)}
+    known = set.union(*_argument_names())
     for name in settings.engine:
         if name not in known:
             hint = nearest(name, known)
             hint = "" if "Known:" in hint else hint  # hundreds
             raise UserError(f"serve.engine: vLLM has no engine argument {name}.{hint}")
+
+
+def without_server_arguments(settings: ServeSettings) -> ServeSettings:
+    """Return settings for an engine that no server is before: without, say, how tool calls are parsed."""
+    if not settings.engine:
+        return settings
+    of_engine, _ = _argument_names()
+    own = {name: value for name, value in settings.engine.items() if name in of_engine}
+    return settings.model_copy(update={"engine": own})
+
+
+def _argument_names() -> tuple[set[str], set[str]]:
+    """Return vLLM's arguments: an engine's, and a server's. Ray Serve LLM takes both as engine_kwargs."""
+    from vllm import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import FrontendArgs
+
+    of_engine, of_server = ({one.name for one in fields(kind)} for kind in (AsyncEngineArgs, FrontendArgs))
+    return of_engine, of_server
 
 
 def _answer_arguments(settings: ServeSettings) -> dict[str, Any]:

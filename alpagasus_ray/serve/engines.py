@@ -17,7 +17,6 @@ from alpagasus_ray.serve.model_folder import (
     check_model_folder,
     check_names_differ,
     is_adapter,
-    longest_tokens,
     read_config,
 )
 from alpagasus_ray.serve.ports import check_invitation
@@ -101,26 +100,6 @@ def engines_of(models: Sequence[ServedModel], base_folder: str | None = None) ->
         key = (absolute(model.folder), _chat_template(model.folder))
         engines.append(_engine(model, model.folder, groups.pop(key, [])))
     return (*engines, *(_engine(None, base, group) for (base, _), group in groups.items()))
-
-
-def window_tokens(model: ServedModel, settings: ServeSettings) -> int | None:
-    """Return how long a prompt with its answer may be, as the served model takes it; None: nobody says.
-
-    Raises UserError where an adapter's base is not there.
-    """
-    files = ModelFiles(model.folder)
-    holds_model = files.exists("config.json") or files.exists(ADAPTER_CONFIG)
-    base = engines_of([model], settings.base_model)[0].folder if holds_model else None
-    return engine_window_tokens(base, settings)
-
-
-def engine_window_tokens(folder: str | None, settings: ServeSettings) -> int | None:
-    """Return the same of a base model in a folder; None: nobody says, or vLLM works it out for itself."""
-    engine = settings.engine
-    own = longest_tokens(read_config(folder)) if folder and "hf_overrides" not in engine else None
-    lengths = (settings.max_model_length_tokens, engine.get("max_model_len"), own)
-    # vLLM's -1: as much as there is memory for.
-    return min((length for length in lengths if isinstance(length, int) and length > 0), default=None)
 
 
 def _engine(base: ServedModel | None, folder: str, adapters: Iterable[_Adapter]) -> Engine:

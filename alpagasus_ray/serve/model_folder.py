@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -114,19 +114,6 @@ def check_adapter_folder(folder: str | Path) -> None:
 def read_config(folder: str | Path) -> dict[str, Any]:
     """Return what config.json says; raises UserError when it is not a JSON object."""
     return ModelFiles(str(folder)).read_json("config.json")
-
-
-def longest_tokens(config: Mapping[str, Any]) -> int | None:
-    """Return how many tokens a model's config.json says that it takes; None where it does not say it plainly.
-
-    Positions that are scaled (transformers' rope_scaling, now rope_parameters) may go on beyond
-    `max_position_embeddings`; those of Llama 3 and LongRoPE stand in it as they are.
-    """
-    scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default")) if isinstance(scaling, dict) else None
-    length = config.get("max_position_embeddings")
-    is_plain = kind in ("default", "llama3", "longrope", "mrope") and isinstance(length, int)
-    return length if is_plain else None
 
 
 def end_token_ids(folder: str | Path) -> frozenset[int]:

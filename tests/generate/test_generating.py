@@ -12,11 +12,13 @@ import pytest
 from aiohttp import web
 
 from alpagasus_ray.artifacts import RunDirectory
-from alpagasus_ray.console import Console, plain_console
+from alpagasus_ray.console import Console, Progress, plain_console
 from alpagasus_ray.corpus.answers import Answer, answers_from_jsonl
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.generate.generating import Generation
-from alpagasus_ray.generate.roads import EndpointRoad, from_ledger
+from alpagasus_ray.generate.roads import EndpointRoad, Remembered
+from alpagasus_ray.llm.chat import Reply
+from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.manifests import Made, Manifest
 from alpagasus_ray.recipe import Recipe, ServeSettings
 from alpagasus_ray.recipe_files import parse_recipe, require_key
@@ -390,13 +392,34 @@ def test_a_prompt_without_an_answer_is_counted_and_told(
     file = "answers/filtered/unanswered.json"
     (one,) = json.loads(bench.run.read_text(file))
     assert (one["testset"], one["id"]) == ("koala", "koala_3") and "Too long." in one["reason"]
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert "without one: too long (1), such as koala_3 of koala: too long: Too long." in told
-    assert told.endswith(f"(all: {bench.run.shown(file)})")
+    told, shown = capsys.readouterr().err.splitlines()[-2:]
+    assert told.endswith(f"; filtered without an answer: too long (1) ({bench.run.shown(file)} says why)")
+    assert shown == "generate: filtered: koala_3 of koala has no answer: too long: Too long."
+    assert f"{bench.generation().lacking()}" in told, "said again by a command that finds it done"
     bench.endpoint.fault = lambda body, before: None
     bench.testsets(koala_test_set=KOALA)
     bench.make()
     assert not bench.run.exists(file)
+
+
+def test_an_endpoints_own_words_reach_the_screen_alone(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may hold the row, and signs that make a terminal do things; and are never twice the same."""
+    logged: list[Any] = []
+    bench.console = plain_console()
+    bench.console.on_event = lambda *event, **more: logged.append((event, more))
+    contents = set()
+    for words in ("\x1b[31mRequest 1\n", "Request 2 "):
+        bench.endpoint.fault = lambda body, before, words=words: (  # type: ignore[misc]
+            error(400, words + body["prompt"], "odd") if "<3>" in body["prompt"] else None
+        )
+        contents.add(bench.make(max_retries=len(contents)).content)
+        bench.run.remove_folder("answers/filtered")
+    told = capsys.readouterr().err
+    assert "Below is an instruction" in told and "\x1b" not in told and max(map(len, told.splitlines())) < 300
+    assert len(logged) > 2 and "Below is" not in str(logged)
+    assert len(contents) == 1, "what is compared was answered alike"
 
 
 def test_an_endpoint_that_is_gone_is_told_in_one_line(bench: Bench) -> None:
@@ -484,16 +507,17 @@ def test_the_tokens_of_all_answers_are_counted(bench: Bench) -> None:
 
 def test_what_was_answered_before_needs_nobody_to_ask(bench: Bench) -> None:
     """Test sets that are named again, after others: no model is served for them, on any road."""
-    assert not bench.generation().is_answered()
+    assert bench.generation().replies_of_before is None
     bench.make()
     before = bench.answers("koala")
     bench.testsets(mine=[{"id": "x", "prompt": "Hi?"}])
-    assert not bench.generation().is_answered(), "a prompt of others is not there"
+    assert bench.generation().replies_of_before is None, "a prompt of others is not there"
     bench.make()
     num_asked = len(bench.endpoint.asked)
     bench.testsets(koala=KOALA)
-    assert bench.generation().committed() is None and bench.generation().is_answered()
-    bench.generation().make(from_ledger, bench.console)
+    generation = bench.generation()
+    assert generation.committed() is None and generation.replies_of_before is not None
+    generation.make(Remembered(generation.replies_of_before), bench.console)
     assert bench.answers("koala") == before and len(bench.endpoint.asked) == num_asked
 
 
@@ -502,7 +526,38 @@ def test_a_reply_that_is_damaged_is_asked_for_again(bench: Bench) -> None:
     (segment,) = (Path(bench.run.uri) / "checkpoints").glob("filtered--replies-*/*.jsonl")
     *kept, last = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(b"".join([*kept, b"\0" * (len(last) - 1) + b"\n"]))
-    assert not bench.generation().is_answered()
+    assert bench.generation().replies_of_before is None
+
+
+def test_what_was_answered_before_is_no_part_of_the_rate(bench: Bench) -> None:
+    generation = bench.generation()
+    road = EndpointRoad(bench.endpoint.base_url, None, generation.settings)
+    requests, seen = list(generation.requests().values()), []
+    for part in (requests[:9], requests):
+        progress = Counted(bench.console)
+        road(part, Ledger(bench.run.child_uri("replies")), progress)
+        seen.append((progress.num_found, progress.num_made))
+    # One of the others is asked first, to see whether anybody is there.
+    assert seen == [(1, 8), (10, 4)]
+    assert Remembered({one.key: Reply("x", "stop", 1, 1) for one in requests})(
+        requests, Ledger(bench.run.child_uri("replies")), progress
+    )
+    assert progress.num_found == 10 + 14
+
+
+class Counted(Progress):
+    """Progress that keeps apart what was there and what was made."""
+
+    num_found = num_made = 0
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "generate", 14, "prompts")
+
+    def found(self, count: int = 1) -> None:
+        self.num_found += count
+
+    def advance(self, count: int = 1, *_: Any, **__: Any) -> None:
+        self.num_made += count
 
 
 def test_the_offline_road_asks_no_endpoint(bench: Bench) -> None:

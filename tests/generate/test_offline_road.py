@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError
 
 from alpagasus_ray.console import Progress, plain_console
 from alpagasus_ray.errors import UserError
@@ -89,6 +90,20 @@ def test_an_engine_that_says_nothing_is_not_waited_for_for_ever() -> None:
     with pytest.raises(UserError, match=r"No answer has come for 0\.2 s"):
         next(answered)
     stuck.set()
+
+
+def test_an_engine_that_does_not_start_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: Any) -> Any:
+        raise RayActorError(error_msg="The actor died.\n  Traceback\nValueError: No room for the cache.\n")
+
+    monkeypatch.setattr(OfflineRoad, "_answered", start)
+    request = Request((Message("user", "Add."),), "full", Sampling(4), raw_prompt=True)
+    progress = Progress(plain_console(), "answers", 1, "prompts")
+    with pytest.raises(UserError, match=r"does not run: .*No room for the cache") as caught:
+        OfflineRoad(ENGINE, {request.key: [1]})([request], Ledger(tmp_path), progress)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_the_engine_raises_is_raised() -> None:

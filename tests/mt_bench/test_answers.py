@@ -177,6 +177,19 @@ def test_a_second_turn_without_an_answer_keeps_the_first(desk: Desk) -> None:
     assert (kept["question_id"], kept["choices"][0]["turns"]) == (84, ["full says 3 in turn 1."])
     answers = read_answers(desk.bench(), "full")
     assert (len(answers), len(answers["84"].turns)) == (7, 1)
+    lacking = json.loads(desk.run.read_text("mt-bench/full/unanswered.json"))
+    assert [(one["question"], one["turn"]) for one in lacking] == [(84, 2), (86, 1)]
+    assert all("Too long." in one["reason"] for one in lacking)
+
+
+def test_what_was_answered_under_other_serve_settings_is_not_mixed_in(desk: Desk) -> None:
+    desk.base_url = None
+    desk.run.make("models/full", "train", {}, {}, Made)
+    desk.make()
+    desk.serve = {"dtype": "float16"}
+    assert not desk.committed()
+    desk.make()
+    assert desk.endpoint.asked.total() == 32
 
 
 def test_what_failed_for_a_passing_reason_is_asked_again(desk: Desk) -> None:

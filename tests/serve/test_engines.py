@@ -8,8 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from alpagasus_ray.errors import UserError
-from alpagasus_ray.recipe import ServeSettings
-from alpagasus_ray.serve.engines import engine_window_tokens, engines_of
+from alpagasus_ray.serve.engines import engines_of
 from alpagasus_ray.serve.model_folder import ServedModel
 
 
@@ -38,29 +37,6 @@ def make_adapter(
 def _write_template(folder: Path, template: str | None) -> None:
     if template is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
-
-
-@pytest.mark.parametrize(
-    ("config", "changed", "window"),
-    [
-        ({"max_position_embeddings": 4096}, {}, 4096),
-        ({"max_position_embeddings": 4096}, {"max_model_length_tokens": 512}, 512),
-        ({"max_position_embeddings": 4096}, {"engine": {"max_model_len": 256}}, 256),
-        ({"max_position_embeddings": 4096}, {"engine": {"max_model_len": -1}}, 4096),
-        ({"max_position_embeddings": 4096}, {"engine": {"hf_overrides": {}}}, None),
-        ({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 4.0}}, {}, None),
-        ({"max_position_embeddings": 4096, "rope_scaling": {"rope_type": "llama3"}}, {}, 4096),
-        ({"max_position_embeddings": 4096, "rope_parameters": {"rope_type": "default"}}, {}, 4096),
-        ({"max_position_embeddings": 4096, "rope_parameters": {"rope_type": "yarn"}}, {}, None),
-        ({"max_position_embeddings": 4096, "rope_scaling": "odd"}, {}, None),
-        ({}, {}, None),
-    ],
-)
-def test_a_window_is_told_where_it_is_known(
-    tmp_path: Path, config: dict[str, Any], changed: dict[str, Any], window: int | None
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert engine_window_tokens(str(tmp_path), ServeSettings(**changed)) == window
 
 
 def test_whole_models_have_an_engine_each(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def test_every_arm_is_listed_by_name(service: Service) -> None:
     cook = service.client().models.retrieve("cook")
     assert (cook.id, cook.owned_by, cook.to_dict()["parent"]) == ("cook", "alpagasus_ray", "filtered")
     assert 0 <= time.time() - cook.created < 3600
+    assert {model.to_dict()["max_model_len"] for model in service.client().models.list()} == {1024}
     assert list(service.endpoint.model_names) == names
     assert service.lines[-1] == "every model has answered"
     assert not any(service.endpoint.base_url in line for line in service.lines), "the command says where"
