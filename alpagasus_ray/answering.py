@@ -137,7 +137,7 @@ def offline_engine(
         num_replicas=max(1, settings.num_replicas),
         patience_s=settings.startup_timeout_s,
         end_ids=end_token_ids(engine.folder),
-        max_length_tokens=engine_window(engine.folder, settings).tokens,
+        max_length_tokens=engine_window(engine.folder, settings).assumed,
         adapter=local_folder(model.folder) if engine.adapters else None,
         output_kind=WholeAnswers,
     )

@@ -83,5 +83,5 @@ def targets_elsewhere(run: RunDirectory, recipe: Recipe, arms: Sequence[str]) ->
 
 
 def _target(arm: str, folder: str, base_url: str, api_key_env: str | None, settings: ServeSettings) -> Target:
-    length_tokens = window_of(ServedModel(arm, folder), settings).at_least or DEFAULT_LENGTH_TOKENS
+    length_tokens = window_of(ServedModel(arm, folder), settings).assumed or DEFAULT_LENGTH_TOKENS
     return Target(arm, base_url, api_key_env, folder, length_tokens)

@@ -16,7 +16,6 @@ from alpagasus_ray.console import Console, duration
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.judge.rubric_files import load_rubrics
 from alpagasus_ray.recipe import Recipe
-from alpagasus_ray.serve.engine_settings import check_engine_arguments
 from alpagasus_ray.serve.model_folder import models_named_by_folder
 from alpagasus_ray.serve.serve_config import write_serve_config
 
@@ -146,7 +145,6 @@ def serve(context: Context) -> None:
     args = context.args
     if args.write_config is not None:
         models = models_named_by_folder(args.models)
-        check_engine_arguments(context.recipe.serve)
         files = write_serve_config(args.write_config, models, context.recipe.serve, args.rayservice)
         context.console.result("\n".join(map(str, files)))
         return

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from alpagasus_ray.recipe_section import Section, Url, VariableName
 
 DEFAULT_PORT = 8000
-COUNTED = ("tensor_parallel_size", "pipeline_parallel_size", "max_num_batched_tokens")
+COUNTED = ("tensor_parallel_size", "pipeline_parallel_size")
 """Of vLLM's engine arguments."""
 WHAT_FITS = -1
 """vLLM's max_model_len for as many tokens as there is memory for, up to the model's own length."""
@@ -78,9 +78,10 @@ class ServeSettings(Section):
         """What is counted with before vLLM sees it."""
         for name in COUNTED:
             _check_count(name, value.get(name, 1))
-        if value.get("max_model_len") != WHAT_FITS:
-            _check_count("max_model_len", value.get("max_model_len", 1))
-        own = value.get("override_generation_config", {})
+        for name in ("max_num_batched_tokens", "max_model_len"):
+            if value.get(name) is not None and (name, value[name]) != ("max_model_len", WHAT_FITS):
+                _check_count(name, value[name])
+        own = value.get("override_generation_config") or {}
         if not isinstance(own, dict):
             raise ValueError("override_generation_config is a mapping, such as {top_k: 20}")
         _check_count("override_generation_config.max_new_tokens", own.get("max_new_tokens", 1))

@@ -21,7 +21,9 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
     [
         ({"max_position_embeddings": 8192}, {}, 8192),
         ({"max_position_embeddings": 8192}, {"max_model_length_tokens": 512}, 512),
-        ({"max_position_embeddings": 32_768, "rope_parameters": YARN}, {}, 32_768),
+        ({"max_position_embeddings": 32_768, "rope_parameters": YARN}, {}, 131_072),
+        ({"max_position_embeddings": 1024}, {"engine": {"max_model_len": -1}}, 1024),
+        ({"max_position_embeddings": 1024, "rope_parameters": {"rope_type": ["odd"]}}, {}, 1024),
         (
             {"max_position_embeddings": 8192},
             {"engine": {"hf_overrides": {"max_position_embeddings": 1024}}},

@@ -102,7 +102,7 @@ class ArmAnswers:
         """Return what became of each question's first turn, and of the second where the first is answered."""
         model = self._inputs.get(self._run.model(self.arm))
         # A request says nothing about how the model is served: other settings, other replies.
-        shaped = settings_hash({**self._asked, "model": model.content if model else None})
+        shaped = settings_hash(self._asked | ({"model": model.content} if model else {}))
         ledger = self._run.child_uri(self._run.replies(f"{self.arm}--{NAME}", shaped))
         questions = self._bench.questions
         with console.progress(f"mt-bench {self.arm}", 2 * len(questions), "turns") as progress:

@@ -56,6 +56,14 @@ def test_an_engine_on_cpus_answers_no_more_at_once_than_a_step_has_tokens(engine
     assert engine_arguments(engine, settings, on_gpu=False)["max_num_seqs"] == 1024
 
 
+@pytest.mark.parametrize("name", ["max_num_batched_tokens", "max_model_len", "override_generation_config"])
+def test_an_engine_argument_that_is_null_is_vllms_own(engine: Engine, name: str) -> None:
+    settings = ServeSettings(engine={name: None}, max_answer_tokens=7)
+    arguments = engine_arguments(engine, settings, on_gpu=False)
+    assert arguments["max_num_seqs"] == 256 and arguments.get("max_model_len") is None
+    assert arguments["override_generation_config"] == {"max_new_tokens": 7}
+
+
 def test_the_recipes_engine_arguments_have_the_last_word(engine: Engine) -> None:
     settings = ServeSettings(engine={"enforce_eager": False, "max_num_seqs": 8})
     arguments = engine_arguments(engine, settings, on_gpu=False)

@@ -11,7 +11,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpagasus_ray.cli import main
 from alpagasus_ray.errors import UserError
 from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.serve.engines import checked_engines
@@ -238,17 +237,6 @@ def test_the_command_writes_and_serves_nothing(shell: Shell, tmp_path: Path, mod
     further = ("--api-key-env", "NO_SUCH_KEY", "--rayservice", IMAGE)
     done = shell.run(tmp_path, "serve", model.name, "--write-config", "serve.yaml", *further)
     assert done.out == "serve.yaml\nserve.rayservice.yaml\n"
-
-
-@pytest.mark.slow
-def test_an_engine_argument_that_vllm_does_not_know_is_told_when_it_is_written(
-    tmp_path: Path, model: ServedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    slip = ("--write-config", "serve.yaml", "--set", "serve.engine.max_num_seq=4")
-    assert main(["serve", model.folder, *slip]) == 2
-    assert 'no engine argument max_num_seq. Did you mean "max_num_seqs"?' in capsys.readouterr().err
-    assert not (tmp_path / "serve.yaml").exists()
 
 
 @pytest.mark.parametrize(
