@@ -18,8 +18,9 @@ pytestmark = [
     pytest.mark.skipif(why_no_hosts() is not None, reason=str(why_no_hosts())),
 ]
 TEST = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from tests.cluster.network import network
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without
 with network(2) as made:
     running = subprocess.Popen([*made.inside(1), "sleep", "1000"], start_new_session=True)
     print(made.name, running.pid, flush=True)
