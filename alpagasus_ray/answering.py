@@ -12,7 +12,6 @@ from alpagasus_ray.llm.chat import Request
 from alpagasus_ray.model_sources import local_folder
 from alpagasus_ray.serve.endpoint import Endpoint, seen_token_ids
 from alpagasus_ray.serve.engine_settings import (
-    check_engine_arguments,
     engine_arguments,
     engine_environment,
     uses_gpus,
@@ -107,7 +106,6 @@ def offline_road(
     from alpagasus_ray.generate.offline_road import OfflineRoad, quieten
 
     quieten()
-    check_engine_arguments(settings)
     alone = without_server_arguments(settings)
     engine = offline_engine(ServedModel(generation.arm, folder), alone, resources)
     return OfflineRoad(engine, token_ids(generation, folder))

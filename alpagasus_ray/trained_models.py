@@ -76,10 +76,11 @@ class TrainedModels:
         self._generate([Generation(self.run, self.recipe, arm) for arm in arms])
 
     def _generate(self, generations: Sequence[Generation]) -> None:
-        missing = [generation for generation in generations if not generation.committed()]
+        committed = [(generation, generation.committed()) for generation in generations]
+        missing = [generation for generation, made in committed if made is None]
         if not missing:
             said = f"generate: {', '.join(generation.arm for generation in generations)} done before"
-            lacking = [generation.lacking() for generation in generations]
+            lacking = [generation.lacking(made) for generation, made in committed if made is not None]
             self.console.say("; ".join(filter(None, (said, *lacking))))
             return
         to_ask = []

@@ -18,7 +18,7 @@ from alpagasus_ray.manifests import Made
 from alpagasus_ray.recipe import ServeSettings
 from alpagasus_ray.recipe_files import parse_recipe
 from alpagasus_ray.serve.endpoint import Endpoint
-from alpagasus_ray.serve.engine_settings import check_engine_arguments, without_server_arguments
+from alpagasus_ray.serve.engine_settings import without_server_arguments
 from alpagasus_ray.serve.model_folder import ServedModel
 from alpagasus_ray.serve.whole_answers import WholeAnswers
 from tests.loopback import Body, LoopbackServer
@@ -110,7 +110,6 @@ def test_an_engine_argument_that_vllm_does_not_know_is_told(generation: Generati
     both = ServeSettings(
         engine={"max_num_seqs": 4, "chat_template": "{{ x }}", "enable_auto_tool_choice": True}
     )
-    check_engine_arguments(both)
     assert without_server_arguments(both).engine == {"max_num_seqs": 4}
     road = offline_road(generation, str(tiny_model), both, {"CPU": 2.0})
     assert not {"chat_template", "enable_auto_tool_choice"} & set(road.engine.arguments)

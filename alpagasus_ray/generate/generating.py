@@ -56,13 +56,12 @@ class Generation:
             replies.close()
         return found if len(found) == len(keys) else None
 
-    def lacking(self) -> str | None:
+    def lacking(self, made: Manifest) -> str | None:
         """Return in words what has no answer among those that are committed; None where all have one."""
-        folder = self.run.answers(self.arm)
-        there = self.run.manifest(folder)
-        if there is None or not there.failures:
+        if not made.failures:
             return None
-        return f"{self.arm} without an answer: {describe_unanswered(self.run, folder, there.failures)}"
+        unanswered = describe_unanswered(self.run, self.run.answers(self.arm), made.failures)
+        return f"{self.arm} without an answer: {unanswered}"
 
     def requests(self) -> dict[tuple[str, str], Request]:
         """Return what is asked, by test set and prompt id."""
@@ -112,10 +111,10 @@ class Generation:
         )
         sets = f"{len(self.testsets)} test set{'s' * (len(self.testsets) != 1)}"
         said = f"generate: {self.arm} answered {manifest.counts['answers']:,} prompts of {sets}"
-        console.say("; ".join(filter(None, (said, self.lacking()))))
-        if without := next(((*place, one) for place, one in asked.items() if one.reply is None), None):
-            testset, id, one = without
-            show_reason(console, f"generate: {self.arm}: {id} of {testset}", one.failure or "")
+        console.say("; ".join(filter(None, (said, self.lacking(manifest)))))
+        if lacking := _unanswered(asked):
+            place = f"generate: {self.arm}: {lacking[0]['id']} of {lacking[0]['testset']}"
+            show_reason(console, place, lacking[0]["reason"])
         return manifest
 
     def _tell_what_leaves(self, there: Manifest | None, console: Console) -> None:
@@ -165,12 +164,7 @@ class Generation:
                 answers.append(_answer(prompt, self.arm, one.reply))
             counts[testset.name] = len(answers)
             self.run.write_text(f"{folder}/{testset.name}.jsonl", answers_to_jsonl(answers))
-        lacking = [
-            {"testset": testset, "id": id, "reason": one.failure}
-            for (testset, id), one in asked.items()
-            if one.reply is None
-        ]
-        write_unanswered(self.run, folder, lacking)
+        write_unanswered(self.run, folder, _unanswered(asked))
         return Made(
             # Not of the reasons: an endpoint says one thing in many words.
             content=self.run.content_of_files(folder, [f"{one.name}.jsonl" for one in self.testsets]),
@@ -194,6 +188,14 @@ def check_answer_length(recipe: Recipe) -> None:
             f"serve.max_answer_tokens ({limit:,}) is less than generate.max_new_tokens ({wanted:,}): the "
             "endpoint would refuse every prompt. Raise the one, or lower the other"
         )
+
+
+def _unanswered(asked: Mapping[tuple[str, str], Asked]) -> list[dict[str, str]]:
+    return [
+        {"testset": testset, "id": id, "reason": one.failure or ""}
+        for (testset, id), one in asked.items()
+        if one.reply is None
+    ]
 
 
 def _answer(prompt: Prompt, arm: str, reply: Reply) -> Answer:

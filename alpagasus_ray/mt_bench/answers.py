@@ -234,7 +234,7 @@ def unanswered(
 ) -> list[dict[str, Any]]:
     """Return the turns that were asked in vain, in the questions' order: `question`, `turn` and `reason`."""
     return [
-        {"question": question.id, "turn": turn, "reason": one.failure}
+        {"question": question.id, "turn": turn, "reason": one.failure or ""}
         for question in questions
         for turn, asked in ((1, first), (2, second))
         if (one := asked.get(question.key)) is not None and one.reply is None

@@ -71,21 +71,13 @@ def build_application(
     """
     with _no_garbage_collection():
         # Imports vLLM and torch: 10 s and more, which only who serves should pay.
-        from fastapi import FastAPI
-        from fastapi.exceptions import RequestValidationError
         from ray import serve
         from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
         from ray.llm._internal.serve.core.configs.openai_api_models import to_model_metadata
-        from ray.llm._internal.serve.core.ingress.middleware import SetRequestIdMiddleware
         from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
-        from ray.llm._internal.serve.observability.metrics.fast_api_metrics import (
-            add_http_metrics_middleware,
-            metrics_lifespan,
-        )
         from ray.serve.llm import LLMConfig, build_llm_deployment
         from ray.serve.llm.deployment import LLMServer
         from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
-        from starlette.exceptions import HTTPException
 
     configs = []
     for index, engine in enumerate(engines):
@@ -94,22 +86,9 @@ def build_application(
         server_class = folder_server_class(LLMServer, VLLMEngine, loader, on_gpu=on_gpu)
         fields = llm_config(engine, index, settings, on_gpu=on_gpu, server_class=server_class)
         configs.append(LLMConfig(**fields))
-    # Not Ray's own application: it tells clients tracebacks, and lets any web page read what it answers.
-    lifespan = metrics_lifespan
-    if own_port is not None:
-        lifespan = Listening(metrics_lifespan, settings.host, own_port)
-    app = FastAPI(lifespan=lifespan)
-    for kind in (RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, answer_exception)
-    # The last that is added is the first that is asked.
-    app.add_middleware(ErrorWords)
-    add_http_metrics_middleware(app)
-    app.add_middleware(SetRequestIdMiddleware)
-    app.add_middleware(JsonBodies)
-    app.add_middleware(Guard, admission=admission)
     wait_s = settings.replica_wait_s if settings.num_replicas else None
     ingress_of_ours = ingress_class(OpenAiIngress, settings.max_answer_tokens, wait_s)
-    ingress = make_fastapi_ingress(ingress_of_ours, app=app)
+    ingress = make_fastapi_ingress(ingress_of_ours, app=_guarded_app(settings.host, admission, own_port))
     return serve.deployment(ingress, **ingress_config(listens=own_port is not None)).bind(
         llm_deployments=_built(build_llm_deployment, configs),
         model_cards={config.model_id: to_model_metadata(config.model_id, config) for config in configs},
@@ -121,6 +100,33 @@ def build_application(
             for model in engine.models
         },
     )
+
+
+def _guarded_app(host: str, admission: Admission, own_port: int | None) -> Any:
+    """Return the FastAPI application, without routes, that stands before the ingress.
+
+    Not Ray's own: it tells clients tracebacks, and lets any web page read what it answers.
+    """
+    from fastapi import FastAPI
+    from fastapi.exceptions import RequestValidationError
+    from ray.llm._internal.serve.core.ingress.middleware import SetRequestIdMiddleware
+    from ray.llm._internal.serve.observability.metrics.fast_api_metrics import (
+        add_http_metrics_middleware,
+        metrics_lifespan,
+    )
+    from starlette.exceptions import HTTPException
+
+    lifespan = metrics_lifespan if own_port is None else Listening(metrics_lifespan, host, own_port)
+    app = FastAPI(lifespan=lifespan)
+    for kind in (RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, answer_exception)
+    # The last that is added is the first that is asked.
+    app.add_middleware(ErrorWords)
+    add_http_metrics_middleware(app)
+    app.add_middleware(SetRequestIdMiddleware)
+    app.add_middleware(JsonBodies)
+    app.add_middleware(Guard, admission=admission)
+    return app
 
 
 def _built(build: Callable[[Any], Any], configs: Sequence[Any]) -> dict[str, Any]:

@@ -133,34 +133,25 @@ def engine_arguments(engine: Engine, settings: ServeSettings, *, on_gpu: bool) -
     return arguments | _adapter_arguments(engine) | settings.engine | _answer_arguments(settings)
 
 
-def check_engine_arguments(settings: ServeSettings) -> None:
-    """Raise UserError where vLLM knows no argument of a name that the recipe gives; imports vLLM for that."""
-    if not settings.engine:
-        return
-    known = set.union(*_argument_names())
-    for name in settings.engine:
-        if name not in known:
-            hint = nearest(name, known)
-            hint = "" if "Known:" in hint else hint  # hundreds
-            raise UserError(f"serve.engine: vLLM has no engine argument {name}.{hint}")
-
-
 def without_server_arguments(settings: ServeSettings) -> ServeSettings:
-    """Return settings for an engine that no server is before: without, say, how tool calls are parsed."""
+    """Return settings for an engine that no server is before: without, say, how tool calls are parsed.
+
+    Ray Serve LLM takes a server's arguments among the engine's. Raises UserError where vLLM knows no argument
+    of a name that the recipe gives; imports vLLM for that.
+    """
     if not settings.engine:
         return settings
-    of_engine, _ = _argument_names()
-    own = {name: value for name, value in settings.engine.items() if name in of_engine}
-    return settings.model_copy(update={"engine": own})
-
-
-def _argument_names() -> tuple[set[str], set[str]]:
-    """Return vLLM's arguments: an engine's, and a server's. Ray Serve LLM takes both as engine_kwargs."""
     from vllm import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import FrontendArgs
 
     of_engine, of_server = ({one.name for one in fields(kind)} for kind in (AsyncEngineArgs, FrontendArgs))
-    return of_engine, of_server
+    for name in settings.engine:
+        if name not in of_engine | of_server:
+            hint = nearest(name, of_engine | of_server)
+            hint = "" if "Known:" in hint else hint  # hundreds
+            raise UserError(f"serve.engine: vLLM has no engine argument {name}.{hint}")
+    own = {name: value for name, value in settings.engine.items() if name in of_engine}
+    return settings.model_copy(update={"engine": own})
 
 
 def _answer_arguments(settings: ServeSettings) -> dict[str, Any]:

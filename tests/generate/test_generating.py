@@ -395,7 +395,7 @@ def test_a_prompt_without_an_answer_is_counted_and_told(
     told, shown = capsys.readouterr().err.splitlines()[-2:]
     assert told.endswith(f"; filtered without an answer: too long (1) ({bench.run.shown(file)} says why)")
     assert shown == "generate: filtered: koala_3 of koala has no answer: too long: Too long."
-    assert f"{bench.generation().lacking()}" in told, "said again by a command that finds it done"
+    assert f"{bench.generation().lacking(manifest)}" in told, "said again by a command that finds it done"
     bench.endpoint.fault = lambda body, before: None
     bench.testsets(koala_test_set=KOALA)
     bench.make()
