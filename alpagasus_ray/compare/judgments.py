@@ -142,7 +142,9 @@ class AskedJudge:
         chunks = (
             [self._judged.rows]
             if self._judged is not None
-            else self._judges[0].judged(pairing.rows, what, session, console)
+            else self._judges[0].judged(
+                pairing.rows, what, session, console, may_stop_early=level is not None
+            )
         )
         for chunk in chunks:
             judged += chunk

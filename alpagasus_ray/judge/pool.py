@@ -21,6 +21,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.judge.jobs import CPUS_PER_ACTOR, Bill, JudgeJob, Spending, as_they_are
 from alpagasus_ray.judge.judging import Judge
 from alpagasus_ray.judge.metering import JudgeMeter
+from alpagasus_ray.judge.portions import portions
 from alpagasus_ray.judge.received import Received, numbered, rows_with_places
 from alpagasus_ray.judge.tidying import Tidying
 from alpagasus_ray.llm.asking import NOT_ASKED, failure_kind
@@ -101,11 +102,14 @@ class JudgePool:
         progress: Progress,
         rows_per_block: int = ROWS_PER_BLOCK,
         rows_of: Callable[[pa.Table], pa.Table] = as_they_are,
+        first_portion: int | None = None,
     ) -> Iterator[list[dict[str, Any]]]:
         """Yield judged rows in chunks as replies come in; see Judge.__call__ for their columns.
 
-        `rows_of` turns a block of what is handed in into rows, in the actor. Raises UserError when the
-        endpoint can answer no request: everything answered before is in the ledger.
+        `rows_of` turns a block of what is handed in into rows, in the actor. `first_portion`: how many rows
+        are handed on at first (see portions), where the caller may stop early: chunks come to it seconds
+        late, and meanwhile actors go on. Raises UserError when the endpoint can answer no request:
+        everything answered before is in the ledger.
         """
         account = self._job.account
         if ray.cluster_resources().get("CPU", 0.0) < CPUS_PER_ACTOR:
@@ -124,13 +128,12 @@ class JudgePool:
         meter = self._meter(progress.stage)
         standing = _Standing(job, meter)
         failed, tidying = 0, Tidying(job.ledger)
-        rows_at_once = BLOCKS_AT_ONCE * rows_per_block
         try:
             with progress.watching(standing.words):
-                for first in range(0, len(rows), rows_at_once):
-                    if first:
+                for portion in portions(len(rows), BLOCKS_AT_ONCE * rows_per_block, first_portion):
+                    if portion.start:
                         tidying.begin()
-                    for chunk in _each_once(rows[first : first + rows_at_once], rows_per_block, job):
+                    for chunk in _each_once(rows[portion], rows_per_block, job):
                         standing.has_begun = True
                         self.bill.add(chunk)
                         meter.count(chunk)

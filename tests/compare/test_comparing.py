@@ -164,14 +164,8 @@ def test_it_stops_as_soon_as_the_difference_is_clear(tmp_path: Path, server: Loo
     a = write_answers(tmp_path, "thorough", {"koala": texts})
     b = write_answers(tmp_path, "terse", {"koala": [SHORT + text[-6:] for text in texts]})
     asked = models_asked(server, judge_by(the_longer))
-    server.latency_s = 0.5  # or the driver comes too late on a machine with other work
-    command = [
-        *flags((str(a), str(b)), tmp_path / "out", server),
-        "--early-stop",
-        "0.01",
-        "--max-concurrency",
-        "8",
-    ]
+    # A judge who answers at once: he is through all 600 before the command has looked at the first replies.
+    command = [*flags((str(a), str(b)), tmp_path / "out", server), "--early-stop", "0.01"]
     done = compare(*command)
     assert done.returncode == 0, done.stderr
     pooled = results(tmp_path / "out")["pooled"]
@@ -179,7 +173,7 @@ def test_it_stops_as_soon_as_the_difference_is_clear(tmp_path: Path, server: Loo
     assert outcomes(pooled) == (19, 0, 0)
     assert pooled["early_stop"]["prompts_left_out"] == 281
     assert pooled["early_stop"]["p_value"] <= pooled["early_stop"]["level"] == 0.01
-    assert asked["judge"] < 450
+    assert asked["judge"] <= 64 + 1, "one row is asked about before anything is started"
     assert "clear before the other 281 prompts were judged" in done.stderr
     again = compare(*(str(tmp_path / "again") if word == str(tmp_path / "out") else word for word in command))
     assert again.returncode == 0, again.stderr
