@@ -143,13 +143,13 @@ class AskedJudge:
             [self._judged.rows]
             if self._judged is not None
             else self._judges[0].judged(
-                pairing.rows, what, session, console, may_stop_early=level is not None
+                pairing.rows, what, session, console, enough=None if level is None else stop.is_clear
             )
         )
         for chunk in chunks:
             judged += chunk
-            if level is not None and stop.is_clear(chunk):
-                break
+            if level is not None:
+                stop.take(chunk)
         kept = pairing if stop.num_prompts is None else pairing.first(stop.num_prompts)
         wanted = {key_of(row) for row in kept.rows}
         judged = [row for row in judged if key_of(row) in wanted]
@@ -182,20 +182,23 @@ class EarlyStop:
         self.num_prompts: int | None = None
         """How many prompts were enough; None while they are not."""
 
-    def is_clear(self, chunk: Iterable[dict[str, Any]]) -> bool:
-        """Take in judged rows; return whether the models are told apart."""
+    def is_clear(self) -> bool:
+        """Return whether the models are told apart."""
+        return self.num_prompts is not None
+
+    def take(self, chunk: Iterable[dict[str, Any]]) -> None:
+        """Take in judged rows, and look at the prompts that are whole now, as far as it takes."""
         for row in chunk:
             self._judged.setdefault(key_of(row), []).append(row)
-        while self._looked_at < len(self._keys) and self._is_judged(self._keys[self._looked_at]):
-            key = self._keys[self._looked_at]
+        for key in self._keys[self._looked_at :]:
+            if self.is_clear() or not self._is_judged(key):
+                return
             verdict, _ = verdict_of(self._pairing, key, self._judged.get(key, ()), self._settings.rule)
             self._test.add(verdict)
             self._looked_at += 1
             assert self._settings.early_stop is not None
             if self._test.decided(self._settings.early_stop):
                 self.num_prompts = self._looked_at
-                return True
-        return False
 
     def evidence(self) -> dict[str, Any]:
         """Return what the test says of the prompts that were looked at."""

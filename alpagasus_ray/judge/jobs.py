@@ -49,6 +49,9 @@ class JudgeJob:
     """Makes the way to the account's budget."""
     stop_unreadable: bool = False
     """Stop where most of an actor's first replies cannot be read (pilot_gate.py)."""
+    is_proven: bool = False
+    """Other actors have had readable replies just now: there is no pilot, and a request that alone is refused
+    is its row's affair."""
     again: str = ""
     """What a judge is told once whose reply cannot be read; nobody is asked again where it is empty."""
     rows_of: Callable[[pa.Table], pa.Table] = field(default=as_they_are)

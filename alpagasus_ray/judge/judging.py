@@ -84,7 +84,7 @@ class Judge:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="judge", daemon=True).start()
         self._asker = self._on_loop(self._build_asker(max_concurrency)).result()
-        self._gate = PilotGate(job.settings.model) if job.stop_unreadable else None
+        self._gate = PilotGate(job.settings.model) if job.stop_unreadable and not job.is_proven else None
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Yield the block's rows in chunks, in the order of their replies.
@@ -124,7 +124,8 @@ class Judge:
         job = self._job
         allowance = Allowance(job.dealer(), job.limits, job.name)
         limits = job.asking_limits(max_concurrency)
-        return Asker(build_judge(job.settings), Ledger(job.ledger), limits, allowance)
+        model, ledger = build_judge(job.settings), Ledger(job.ledger)
+        return Asker(model, ledger, limits, allowance, has_replied=job.is_proven)
 
     async def _judge_rows(
         self, rows: list[dict[str, Any]], chunks: Queue[list[dict[str, Any]] | None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,6 @@ from alpagasus_ray.ray_session import RaySession
 
 if TYPE_CHECKING:
     from alpagasus_ray.judge.pool import JudgePool
-
-
-FIRST_PORTION = 64
-"""Rows, where the caller may stop early: a sequential sign test at 0.01 is clear after 19 prompts, in both
-orders, where all agree."""
 
 
 class RowsJudge:
@@ -53,22 +48,30 @@ class RowsJudge:
         session: RaySession,
         console: Console,
         *,
-        may_stop_early: bool = False,
+        enough: Callable[[], bool] | None = None,
     ) -> Iterator[list[dict[str, Any]]]:
         """Yield judged rows in chunks as they come in (see judging.JUDGED).
 
-        `may_stop_early`: the caller may want no more after any chunk. Where the first n rows were enough,
-        fewer than 2 n and FIRST_PORTION are asked about (or max_concurrency, where that is more); in return
-        the actors start anew for each portion, 2 to 3 s. Raises UserError for a judge most of whose replies
-        cannot be read, and StoppedEarly where the dollars did not suffice.
+        `enough`: whether the rows so far suffice. It is asked now and then, and where the first n rows did,
+        fewer than 1.5 n + 64 are judged; in return actors start anew for each portion, 2 to 3 s. Raises
+        UserError for a judge most of whose replies cannot be read, and StoppedEarly where the dollars did
+        not suffice.
         """
         if not rows:
             return
         session.wait_for(JUDGE_NEEDS, console.say)
+        bill, num_judged = self.bill, 0
+        # Where dollars were wanting for some rows, what comes after them would never be enough.
+        ends = None if enough is None else lambda: enough() or bill.not_asked > 0
         with console.progress(what, len(rows), "judgments") as progress:
-            first = max(FIRST_PORTION, self._job.settings.max_concurrency) if may_stop_early else None
-            yield from self._pool.judge(rows, progress, first_portion=first)
-        self.bill.raise_if_stopped(what, len(rows), self._job.settings.max_cost_usd)
+            for chunk in self._pool.judge(rows, progress, enough=ends):
+                num_judged += len(chunk)
+                yield chunk
+        if enough is not None:
+            if enough():
+                return
+            bill.not_asked += len(rows) - num_judged
+        bill.raise_if_stopped(what, len(rows), self._job.settings.max_cost_usd)
 
     def all_judged(
         self, rows: Sequence[dict[str, Any]], what: str, session: RaySession, console: Console

@@ -77,13 +77,16 @@ class Asker:
         ledger: Ledger | None,
         limits: AskingLimits,
         allowance: Allowance | None = None,
+        *,
+        has_replied: bool = False,
     ) -> None:
+        """`has_replied`: the model has just answered others, so one refused request is no sign of its end."""
         self._model, self._ledger = model, ledger
         self._limits = limits
         self._allowance = allowance or Allowance(own_dealer(), Limits(), "alone")
         self._model.on_limits = self._allowance.see
         self._concurrency = AdaptiveConcurrency(limits.max_concurrency, limits.start_concurrency)
-        self._breaker = Breaker()
+        self._breaker = Breaker(has_replied)
         self._pending: dict[str, _Call] = {}
         self._refused: EndpointError | None = None
 

@@ -48,10 +48,10 @@ class Tries:
 class Breaker:
     """Notices that an endpoint is gone, so that what waits need not fail one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_replied: bool = False) -> None:
         self.broken: EndpointError | None = None
         self._failed_for_good = self._failed_tries = self._refused = 0
-        self.has_replied = False
+        self.has_replied = has_replied
         self._last_reply_s = time.monotonic()
 
     def replied(self) -> None:

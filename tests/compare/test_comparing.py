@@ -159,25 +159,63 @@ def test_only_flips_go_to_the_stronger_judge(
     assert by_judge == {"judge": {0}, "strong": {1}}
 
 
-def test_it_stops_as_soon_as_the_difference_is_clear(tmp_path: Path, server: LoopbackServer) -> None:
+@pytest.fixture
+def clear_pair(tmp_path: Path) -> tuple[str, str]:
+    """Two models of 300 answers, of which the first one's are the longer."""
     texts = [f"{LONG} ({place})" for place in range(300)]
     a = write_answers(tmp_path, "thorough", {"koala": texts})
     b = write_answers(tmp_path, "terse", {"koala": [SHORT + text[-6:] for text in texts]})
-    asked = models_asked(server, judge_by(the_longer))
-    # A judge who answers at once: he is through all 600 before the command has looked at the first replies.
-    command = [*flags((str(a), str(b)), tmp_path / "out", server), "--early-stop", "0.01"]
+    return str(a), str(b)
+
+
+def the_longer_of_every_other(question: str, first: str, second: str) -> str:
+    place = int(question.split()[1])
+    return the_longer(question, first, second) if place % 2 else DRAW
+
+
+def test_it_stops_when_the_difference_is_clear_however_fast_the_judge_is(
+    tmp_path: Path, server: LoopbackServer, clear_pair: tuple[str, str]
+) -> None:
+    asked = models_asked(server, judge_by(the_longer_of_every_other))
+    command = [*flags(clear_pair, tmp_path / "out", server), "--early-stop", "0.01"]
     done = compare(*command)
     assert done.returncode == 0, done.stderr
     pooled = results(tmp_path / "out")["pooled"]
+    wins, ties, losses = outcomes(pooled)
     # 2^n B(10 + n, 10) / B(10, 10) reaches 100 at n = 19.
-    assert outcomes(pooled) == (19, 0, 0)
-    assert pooled["early_stop"]["prompts_left_out"] == 281
+    assert (wins, losses) == (19, 0)
+    assert 64 < 2 * (wins + ties) <= 160, "the second portion is wanted, and is enough"
+    left_out = 300 - wins - ties
+    assert pooled["early_stop"]["prompts_left_out"] == left_out
     assert pooled["early_stop"]["p_value"] <= pooled["early_stop"]["level"] == 0.01
-    assert asked["judge"] <= 64 + 1, "one row is asked about before anything is started"
-    assert "clear before the other 281 prompts were judged" in done.stderr
+    # The row asked about before anything is started need not be one of those that were drawn.
+    assert asked["judge"] in (160, 161)
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
+    assert manifest["counts"]["asked"] == asked["judge"], "what was judged and is not used was paid for, too"
+    assert f"clear before the other {left_out} prompts were judged" in done.stderr
     again = compare(*(str(tmp_path / "again") if word == str(tmp_path / "out") else word for word in command))
     assert again.returncode == 0, again.stderr
     assert results(tmp_path / "again") == results(tmp_path / "out")
+    assert asked["judge"] in (160, 161)
+
+
+def test_dollars_that_run_out_end_a_comparison_that_may_stop_early(
+    tmp_path: Path, server: LoopbackServer, clear_pair: tuple[str, str]
+) -> None:
+    asked = models_asked(server, judge_by(the_longer_of_every_other))
+    price = "prices={judge: {input_usd_per_million_tokens: 1000, output_usd_per_million_tokens: 1000}}"
+    command = [*flags(clear_pair, tmp_path / "out", server), "--early-stop", "0.01", "--set", price]
+    few = compare(*command, "--set", "compare.max_cost_usd=8")
+    assert 1 < asked["judge"] < 160
+    # The row asked about before anything is started need not be one of the first portion's.
+    assert any(
+        f"{answered} of 600 are answered" in few.stderr for answered in (asked["judge"], asked["judge"] - 1)
+    )
+    assert not (tmp_path / "out" / "results.json").exists()
+    enough = compare(*command)
+    assert enough.returncode == 0, enough.stderr
+    assert outcomes(results(tmp_path / "out")["pooled"])[0] == 19
+    assert asked["judge"] in (160, 161), "no judgment is paid for twice"
 
 
 def test_a_judge_who_cannot_be_read_is_stopped_with_three_examples(

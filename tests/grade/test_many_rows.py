@@ -13,6 +13,7 @@ import ray
 from alpagasus_ray.artifacts import RunDirectory
 from alpagasus_ray.console import Console
 from alpagasus_ray.judge import pool
+from alpagasus_ray.judge.jobs import JudgeJob
 from alpagasus_ray.judge.tidying import Tidying
 from alpagasus_ray.llm.chat import Reply
 from alpagasus_ray.llm.ledger import Ledger
@@ -34,11 +35,11 @@ def test_rows_that_go_in_portions_are_each_asked_about_once(
 ) -> None:
     monkeypatch.setattr(pool, "BLOCKS_AT_ONCE", 2)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    handed, judged = list[int](), pool._judged
+    handed, judged = list[tuple[int, bool]](), pool._judged
 
-    def noted(items: Any, *rest: Any) -> Any:
-        handed.append(len(items))
-        return judged(items, *rest)
+    def noted(items: Any, rows_per_block: int, job: JudgeJob) -> Any:
+        handed.append((len(items), job.is_proven))
+        return judged(items, rows_per_block, job)
 
     monkeypatch.setattr(pool, "_judged", noted)
     data = tmp_path / "data.json"
@@ -51,7 +52,7 @@ def test_rows_that_go_in_portions_are_each_asked_about_once(
         pipeline.corpus()
         pipeline.grade()
         assert endpoint.asked.total() == len(endpoint.asked) == NUM_ROWS
-    assert handed == [2, 1], "places of 256 rows"
+    assert handed == [(2, False), (1, True)], "places of 256 rows; the judge stays proven"
     reviews = run.read_tables(run.reviews("accuracy", "judge"))
     assert len(set(reviews["triplet_id"].to_pylist())) == reviews.num_rows == NUM_ROWS
     assert reviews["score"].null_count == 0

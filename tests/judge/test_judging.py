@@ -47,8 +47,11 @@ class Judges:
         self.ledger = str(ledger)
         self._made: list[Judge] = []
 
-    def judge(self, max_concurrency: int = 32, reader: str = "robust", rubric: Any = ACCURACY) -> Judge:
+    def judge(
+        self, max_concurrency: int = 32, reader: str = "robust", rubric: Any = ACCURACY, **of_job: Any
+    ) -> Judge:
         job = judge_job(Recipe(), self._settings, rubric, reader, self.ledger)
+        job = replace(job, **of_job)
         self._made.append(Judge(job, max_concurrency))
         return self._made[-1]
 
@@ -223,6 +226,20 @@ def test_one_forbidden_text_is_one_failure_and_no_end(judges: Judges, endpoint: 
     assert [row["failure"] for row in out if row["failure"]] == [
         f"refused request: {endpoint.base_url} refuses access: Blocked."
     ]
+
+
+def test_a_judge_whom_others_have_read_is_held_to_neither_his_first_reply_nor_a_pilot(
+    judges: Judges, endpoint: LoopbackServer
+) -> None:
+    endpoint.fault = lambda body, times: error(403, "Blocked.", "waf") if number_of(body) == 0 else None
+    endpoint.reply = lambda body: "4.5" if number_of(body) > 20 else "Hard to say."
+    with pytest.raises(EndpointError, match="Blocked"):
+        judged(judges.judge(max_concurrency=1, stop_unreadable=True), rows(30))
+    with pytest.raises(EndpointError, match="20 of its first 20 replies hold no scores"):
+        judged(judges.judge(max_concurrency=1, stop_unreadable=True), rows(30, 1))
+    out = judged(judges.judge(max_concurrency=1, stop_unreadable=True, is_proven=True), rows(30))
+    assert [row["scores"] for row in out if row["scores"]] == [[4.5]] * 9
+    assert sum("Blocked" in (row["failure"] or "") for row in out) == 1
 
 
 def test_a_key_that_loses_its_rights_ends_the_work(judges: Judges, endpoint: LoopbackServer) -> None:
