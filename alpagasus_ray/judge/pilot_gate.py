@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alpagasus_ray.llm.asking import is_unreadable
 from alpagasus_ray.llm.chat import EndpointError
@@ -18,6 +18,24 @@ PILOT_ROWS = 20
 stopped in one run of 250 (a binomial tail: more than 10 of 20)."""
 NUM_EXAMPLES = 3
 EXAMPLE_CHARACTERS = 60
+
+
+class Readable:
+    """Counts what could be read of the replies that were just paid for."""
+
+    def __init__(self) -> None:
+        self._num_read = self._num_unreadable = 0
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Take in judged rows (judging.JUDGED); those of the ledger say nothing of the judge as he is now."""
+        for row in rows:
+            if not row["from_ledger"]:
+                self._num_read += not row["failure"]
+                self._num_unreadable += is_unreadable(row["failure"])
+
+    def is_proof(self) -> bool:
+        """Return whether a pilot's worth of replies could be read, and most of all."""
+        return self._num_read >= max(PILOT_ROWS, self._num_unreadable)
 
 
 class Row:

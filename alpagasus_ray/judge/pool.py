@@ -21,7 +21,7 @@ from alpagasus_ray.errors import UserError
 from alpagasus_ray.judge.jobs import CPUS_PER_ACTOR, Bill, JudgeJob, Spending, as_they_are
 from alpagasus_ray.judge.judging import Judge
 from alpagasus_ray.judge.metering import JudgeMeter
-from alpagasus_ray.judge.pilot_gate import PILOT_ROWS
+from alpagasus_ray.judge.pilot_gate import Readable
 from alpagasus_ray.judge.portions import portions
 from alpagasus_ray.judge.received import Received, numbered, rows_with_places
 from alpagasus_ray.judge.tidying import Tidying
@@ -32,6 +32,7 @@ from alpagasus_ray.llm.chat import EndpointError
 from alpagasus_ray.llm.ledger import Ledger
 from alpagasus_ray.llm.ledger_upkeep import tidy
 from alpagasus_ray.ray_session import root_cause
+from alpagasus_ray.recipe import JudgeSettings
 from alpagasus_ray.shared_folder import check_shared
 from alpagasus_ray.storage import Storage
 
@@ -131,7 +132,7 @@ class JudgePool:
         )
         meter = self._meter(progress.stage)
         standing = _Standing(job, meter)
-        failed, num_read, tidying = 0, 0, Tidying(job.ledger)
+        failed, tidying, is_proven = 0, Tidying(job.ledger), False
         sizes = (BLOCKS_AT_ONCE * rows_per_block, FIRST_PORTION if enough else None)
         try:
             with progress.watching(standing.words):
@@ -140,18 +141,21 @@ class JudgePool:
                         if enough and enough():
                             break
                         tidying.begin()
-                    standing.has_begun = False
-                    job = replace(job, is_proven=num_read >= PILOT_ROWS)
-                    for chunk in _each_once(rows[portion], rows_per_block, job):
+                    standing.has_begun, readable = False, Readable()
+                    items = rows[portion]
+                    settings = _for_few_rows(job, len(items)) if enough else job.settings
+                    part = replace(job, settings=settings, is_proven=is_proven)
+                    for chunk in _each_once(items, rows_per_block, part):
                         standing.has_begun = True
                         self.bill.add(chunk)
                         meter.count(chunk)
                         failed += sum(bool(row["failure"]) for row in chunk)
-                        num_read += sum(not (row["failure"] or row["from_ledger"]) for row in chunk)
+                        readable.add(chunk)
                         words = (self.bill.words(), f"{failed:,} failed" if failed else "")
                         figures = {"failed": failed, "cost_usd": self.bill.cost}
                         progress.advance(len(chunk), ", ".join(filter(None, words)), figures)
                         yield chunk
+                    is_proven = readable.is_proof()
         except RayError as error:
             cause = root_cause(error)
             if isinstance(cause, EndpointError | UserError):
@@ -177,6 +181,12 @@ def _count_actors(job: JudgeJob) -> int:
         return settings.num_actors
     wanted = math.ceil(settings.max_concurrency / REQUESTS_PER_ACTOR)
     return max(1, min(wanted, int(ray.cluster_resources().get("CPU", 1))))
+
+
+def _for_few_rows(job: JudgeJob, num_rows: int) -> JudgeSettings:
+    """Return settings with no more actors than have rows for a pilot each, and for 32 refusals in a row."""
+    num_actors = min(_count_actors(job), max(1, num_rows // REQUESTS_PER_ACTOR))
+    return job.settings.model_copy(update={"num_actors": num_actors})
 
 
 def _each_once(

@@ -70,7 +70,7 @@ class RowsJudge:
         if enough is not None:
             if enough():
                 return
-            bill.not_asked += len(rows) - num_judged
+            bill.not_asked += len(rows) - num_judged if bill.not_asked else 0
         bill.raise_if_stopped(what, len(rows), self._job.settings.max_cost_usd)
 
     def all_judged(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from alpagasus_ray.judge.judging import Judgment
-from alpagasus_ray.judge.pilot_gate import PilotGate
+from alpagasus_ray.judge.pilot_gate import PilotGate, Readable
 from alpagasus_ray.llm.chat import EndpointError
 
 READ = Judgment((8.0, 9.0), None, "8 9", 1, 1, False)
@@ -57,3 +57,19 @@ def test_half_unreadable_late_or_given_up_rows_stop_nothing(doubtful: Judgment |
 
 def test_fewer_rows_than_a_pilot_wait_for_nobody() -> None:
     assert outcomes([UNREADABLE] * 3) == ["asked"] * 3
+
+
+@pytest.mark.parametrize(
+    ("num_read", "num_unreadable", "is_proof"),
+    [(20, 20, True), (19, 0, False), (20, 21, False), (0, 0, False)],
+)
+def test_a_judge_is_proven_by_a_pilot_of_which_most_was_read(
+    num_read: int, num_unreadable: int, is_proof: bool
+) -> None:
+    readable = Readable()
+    readable.add([{"failure": None, "from_ledger": False}] * num_read)
+    readable.add([{"failure": UNREADABLE.failure, "from_ledger": False}] * num_unreadable)
+    readable.add(
+        [{"failure": None, "from_ledger": True}] * 100 + [{"failure": "timeout", "from_ledger": False}]
+    )
+    assert readable.is_proof() == is_proof
