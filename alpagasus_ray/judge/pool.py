@@ -143,7 +143,9 @@ class JudgePool:
                         tidying.begin()
                     standing.has_begun, readable = False, Readable()
                     items = rows[portion]
-                    settings = _for_few_rows(job, len(items)) if enough else job.settings
+                    settings = (
+                        for_few_rows(job.settings, _count_actors(job), len(items)) if enough else job.settings
+                    )
                     part = replace(job, settings=settings, is_proven=is_proven)
                     for chunk in _each_once(items, rows_per_block, part):
                         standing.has_begun = True
@@ -183,10 +185,10 @@ def _count_actors(job: JudgeJob) -> int:
     return max(1, min(wanted, int(ray.cluster_resources().get("CPU", 1))))
 
 
-def _for_few_rows(job: JudgeJob, num_rows: int) -> JudgeSettings:
+def for_few_rows(settings: JudgeSettings, num_actors: int, num_rows: int) -> JudgeSettings:
     """Return settings with no more actors than have rows for a pilot each, and for 32 refusals in a row."""
-    num_actors = min(_count_actors(job), max(1, num_rows // REQUESTS_PER_ACTOR))
-    return job.settings.model_copy(update={"num_actors": num_actors})
+    few = min(num_actors, max(1, num_rows // REQUESTS_PER_ACTOR))
+    return settings.model_copy(update={"num_actors": few})
 
 
 def _each_once(

@@ -233,19 +233,6 @@ def test_a_judge_who_cannot_be_read_is_stopped_with_three_examples(
     assert not (tmp_path / "out" / "_manifest.json").exists()
 
 
-def test_he_is_stopped_among_many_actors_and_few_rows_too(
-    tmp_path: Path, server: LoopbackServer, clear_pair: tuple[str, str]
-) -> None:
-    server.reply = judge_by(lambda question, first, second: f"I would rather not say which. {question}")
-    command = [*flags(clear_pair, tmp_path / "out", server), "--early-stop", "0.01"]
-    done = compare(*command, "--set", "compare.num_actors=8")
-    assert done.returncode == 2, done.stderr
-    assert "hold no scores that can be read" in done.stderr
-    # 64 rows for 8 actors would be 8 for each, and no pilot among them.
-    assert server.answered.total() <= 2 * 64 + 2
-    assert not (tmp_path / "out" / "_manifest.json").exists()
-
-
 def test_what_cannot_be_read_is_asked_once_more_and_never_a_tie(
     tmp_path: Path, server: LoopbackServer, pair: tuple[str, str]
 ) -> None:
