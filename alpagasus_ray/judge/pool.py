@@ -132,32 +132,17 @@ class JudgePool:
         )
         meter = self._meter(progress.stage)
         standing = _Standing(job, meter)
-        failed, tidying, is_proven = 0, Tidying(job.ledger), False
-        sizes = (BLOCKS_AT_ONCE * rows_per_block, FIRST_PORTION if enough else None)
+        failed = 0
         try:
             with progress.watching(standing.words):
-                for portion in portions(len(rows), *sizes):
-                    if portion.start:
-                        if enough and enough():
-                            break
-                        tidying.begin()
-                    standing.has_begun, readable = False, Readable()
-                    items = rows[portion]
-                    settings = (
-                        for_few_rows(job.settings, _count_actors(job), len(items)) if enough else job.settings
-                    )
-                    part = replace(job, settings=settings, is_proven=is_proven)
-                    for chunk in _each_once(items, rows_per_block, part):
-                        standing.has_begun = True
-                        self.bill.add(chunk)
-                        meter.count(chunk)
-                        failed += sum(bool(row["failure"]) for row in chunk)
-                        readable.add(chunk)
-                        words = (self.bill.words(), f"{failed:,} failed" if failed else "")
-                        figures = {"failed": failed, "cost_usd": self.bill.cost}
-                        progress.advance(len(chunk), ", ".join(filter(None, words)), figures)
-                        yield chunk
-                    is_proven = readable.is_proof()
+                for chunk in _in_portions(rows, rows_per_block, job, standing, enough):
+                    self.bill.add(chunk)
+                    meter.count(chunk)
+                    failed += sum(bool(row["failure"]) for row in chunk)
+                    words = (self.bill.words(), f"{failed:,} failed" if failed else "")
+                    figures = {"failed": failed, "cost_usd": self.bill.cost}
+                    progress.advance(len(chunk), ", ".join(filter(None, words)), figures)
+                    yield chunk
         except RayError as error:
             cause = root_cause(error)
             if isinstance(cause, EndpointError | UserError):
@@ -175,6 +160,31 @@ class JudgePool:
         meter.count_paid(first)
         meter.count_rate_limited(sum(failure_kind(row["failure"] or "") == "rate limited" for row in first))
         return meter
+
+
+def _in_portions(
+    rows: Sequence[dict[str, Any]],
+    rows_per_block: int,
+    job: JudgeJob,
+    standing: _Standing,
+    enough: Callable[[], bool] | None,
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield judged rows; each portion's judge is proven, or not, by the portion before."""
+    is_proven, tidying = False, Tidying(job.ledger)
+    for portion in portions(len(rows), BLOCKS_AT_ONCE * rows_per_block, FIRST_PORTION if enough else None):
+        if portion.start:
+            if enough and enough():
+                return
+            tidying.begin()
+        items, readable, settings = rows[portion], Readable(), job.settings
+        if enough:
+            settings = for_few_rows(settings, _count_actors(job), len(items))
+        standing.has_begun = False
+        for chunk in _each_once(items, rows_per_block, replace(job, settings=settings, is_proven=is_proven)):
+            standing.has_begun = True
+            readable.add(chunk)
+            yield chunk
+        is_proven = readable.is_proof()
 
 
 def _count_actors(job: JudgeJob) -> int:

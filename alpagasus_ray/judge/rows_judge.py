@@ -52,7 +52,7 @@ class RowsJudge:
     ) -> Iterator[list[dict[str, Any]]]:
         """Yield judged rows in chunks as they come in (see judging.JUDGED).
 
-        `enough`: whether the rows so far suffice. It is asked now and then, and where the first n rows did,
+        `enough`: whether the rows so far suffice. It is asked after each portion; where the first n rows did,
         fewer than 1.5 n + 64 are judged; in return actors start anew for each portion, 2 to 3 s. Raises
         UserError for a judge most of whose replies cannot be read, and StoppedEarly where the dollars did
         not suffice.
@@ -70,7 +70,8 @@ class RowsJudge:
         if enough is not None:
             if enough():
                 return
-            bill.not_asked += len(rows) - num_judged if bill.not_asked else 0
+            if bill.not_asked:
+                bill.not_asked += len(rows) - num_judged
         bill.raise_if_stopped(what, len(rows), self._job.settings.max_cost_usd)
 
     def all_judged(
